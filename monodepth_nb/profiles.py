@@ -1,0 +1,65 @@
+"""How much work a notebook does: profiles are data, chosen by MONODEPTH_PROFILE or by the machine."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes of every experiment. An epoch is one pass over its pairs; on one pair it is one step."""
+
+    name: str
+    image_size: tuple[int, int]  # (height, width) in pixels that the networks see
+    width: float  # multiplies the channel counts of the networks trained from scratch
+    learning_rate: float
+    seeds: int  # repetitions of every comparison
+    # 02 single image, 03 learning rates
+    single_epochs: int
+    defect_epochs: int  # what the small what-if experiments train for
+    study_epochs: int
+    # 04 full data set, 05 semantic extension
+    train_scenes: int  # rendered streets to learn from, where KITTI is not used
+    test_scenes: int  # unseen rendered streets to score on
+    batch_size: int
+    full_epochs: int
+    semantic_single_epochs: int
+    semantic_full_epochs: int
+    encoder: str = "imagenet"  # the pretrained encoder of 02-05
+    stereo: str = "streets"  # the full set: "streets" (rendered) or "kitti2015" (1.7 GB download)
+
+    def label(self, data: str) -> str:
+        """What every figure title and table says about its origin."""
+        warning = ", nothing to be learnt from its numbers" if self.name == "smoke" else ""
+        return f"{self.name} profile{warning}, {data}"
+
+
+PROFILES = {
+    # The course project's sizes: a Colab T4 stays below 1.5 h a notebook.
+    "paper": Profile(
+        "paper", (256, 512), 1.0, 1e-4, seeds=3, single_epochs=1000, defect_epochs=300, study_epochs=1000,
+        train_scenes=400, test_scenes=40, batch_size=8, full_epochs=100,
+        semantic_single_epochs=100, semantic_full_epochs=90, stereo="kitti2015",
+    ),
+    # Minutes on two CPU cores: a quarter of the width, a quarter of the pixels, twice the learning rate.
+    "demo": Profile(
+        "demo", (128, 256), 0.25, 2e-4, seeds=3, single_epochs=1000, defect_epochs=200, study_epochs=300,
+        train_scenes=160, test_scenes=24, batch_size=4, full_epochs=25,
+        semantic_single_epochs=100, semantic_full_epochs=8, encoder="imagenet18",
+    ),
+    # Seconds, for continuous integration: every line runs, nothing is learnt.
+    "smoke": Profile(
+        "smoke", (64, 128), 0.125, 2e-4, seeds=1, single_epochs=4, defect_epochs=2, study_epochs=2,
+        train_scenes=4, test_scenes=2, batch_size=2, full_epochs=1,
+        semantic_single_epochs=2, semantic_full_epochs=1, encoder="imagenet18",
+    ),
+}  # fmt: skip
+
+
+def choose_profile(name: str | None = None) -> Profile:
+    """The profile called `name`, else the one in MONODEPTH_PROFILE, else "paper" on a GPU and "demo" on a CPU."""
+    name = name or os.environ.get("MONODEPTH_PROFILE") or ("paper" if torch.cuda.is_available() else "demo")
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r} (MONODEPTH_PROFILE); known: {', '.join(PROFILES)}")
+    return PROFILES[name]
