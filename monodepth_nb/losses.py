@@ -1,0 +1,153 @@
+"""The training signal: how well each view is rebuilt from the other (Godard et al. 2017, section 3.2).
+
+Disparity is a fraction of image width. Left estimate = right image sampled at x - d_left; right estimate = left
+image sampled at x + d_right. Formulas follow the original code (monodepth_model.py) where it and the paper differ.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LossTerms(NamedTuple):
+    """Scalars. `total` = appearance + weights * the others; the others are reported unweighted."""
+
+    total: Tensor
+    appearance: Tensor
+    smoothness: Tensor
+    consistency: Tensor
+
+
+def warp_horizontal(image: Tensor, offset: Tensor) -> Tensor:
+    """Resample every row of `image` at `x + offset` (bilinear; paper section 3.1).
+
+    image:   (B, C, H, W)
+    offset:  (B, 1, H, W), signed, in fractions of the image width
+    returns: (B, C, H, W); samples beyond the edge read zero, as in the original's bilinear_sampler.py
+    """
+    b, _, h, w = image.shape
+    if offset.shape != (b, 1, h, w):
+        raise ValueError(f"offset has shape {tuple(offset.shape)}; an image of {tuple(image.shape)} needs {(b, 1, h, w)}")
+    row = torch.linspace(-1, 1, w, device=image.device)  # -1 and 1 are pixel centres,
+    col = torch.linspace(-1, 1, h, device=image.device)  # hence align_corners=True
+    x = row + offset[:, 0] * (2 * w / (w - 1))           # (B, H, W)
+    y = col[:, None].expand(b, h, w)
+    grid = torch.stack((x, y), dim=-1)                   # (B, H, W, 2)
+    return F.grid_sample(image, grid, padding_mode="zeros", align_corners=True)
+
+
+def ssim_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Structural dissimilarity of two images in [0, 1] over 3 x 3 windows: (1 - SSIM) / 2 in [0, 1].
+
+    x, y:    (B, C, H, W)
+    returns: (B, C, H-2, W-2), one value per full window (equation 2 of the paper; SSIM of Wang et al. 2004)
+    """
+    c1, c2 = 0.01**2, 0.03**2  # for images in [0, 1]
+    b = len(x)
+    moments = F.avg_pool2d(torch.cat((x, y, x * x, y * y, x * y)), kernel_size=3, stride=1)
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments.split(b)
+    square_x, square_y, product = mean_x**2, mean_y**2, mean_x * mean_y
+    luminance = (2 * product + c1) / (square_x + square_y + c1)
+    structure = (2 * (mean_xy - product) + c2) / (mean_xx - square_x + mean_yy - square_y + c2)
+    return ((1 - luminance * structure) / 2).clamp(0, 1)
+
+
+def appearance_loss(estimate: Tensor, image: Tensor, alpha: float = 0.85) -> Tensor:
+    """Mean of alpha * SSIM distance + (1 - alpha) * L1 (equation 2). Scalar."""
+    return alpha * ssim_distance(estimate, image).mean() + (1 - alpha) * (estimate - image).abs().mean()
+
+
+def edge_aware_smoothness(disparity: Tensor, image: Tensor) -> Tensor:
+    """Mean disparity step between neighbours, forgiven where the image steps too (equation 3). Scalar.
+
+    disparity: (B, 1, H, W)
+    image:     (B, 3, H, W)
+
+    Differs from the original code: that one loses the vertical part; the paper's formula has both.
+    """
+    total = disparity.new_zeros(())
+    for axis in (-1, -2):
+        edge = image.diff(dim=axis).abs().mean(dim=1, keepdim=True)
+        total = total + (disparity.diff(dim=axis).abs() * torch.exp(-edge)).mean()
+    return total
+
+
+def left_right_consistency(disparity: Tensor, seen_from_other: Tensor) -> Tensor:
+    """Mean difference between a view's disparity and the other view's, sampled where it points (equation 4)."""
+    return (disparity - seen_from_other).abs().mean()
+
+
+def image_pyramid(image: Tensor, scales: int = 4) -> list[Tensor]:
+    """(B, C, H, W) and its area-averaged halves, finest first."""
+    return [image] + [F.avg_pool2d(image, 2**s) for s in range(1, scales)]
+
+
+def _check_shapes(disparities: list[Tensor], left: Tensor, right: Tensor) -> None:
+    if left.shape != right.shape:
+        raise ValueError(
+            f"left view {tuple(left.shape)} and right view {tuple(right.shape)} differ in size; resize both to one size"
+        )
+    b, _, h, w = left.shape
+    for scale, disparity in enumerate(disparities):
+        expected = (b, 2, h // 2**scale, w // 2**scale)
+        if tuple(disparity.shape) != expected:
+            raise ValueError(f"disparity at scale {scale} is {tuple(disparity.shape)}, expected {expected}")
+
+
+def check_images(images: Tensor) -> None:
+    """Raise ValueError unless every value lies in [0, 1]: SSIM's constants are meant for that range (defect D2)."""
+    low, high = (value.item() for value in torch.aminmax(images))
+    if not (low >= 0 and high <= 1):  # NaN fails both comparisons
+        hint = "the images hold NaN; look for broken files" if low != low else "divide 8-bit images by 255"
+        raise ValueError(f"image values lie in [{low:.4g}, {high:.4g}], the loss needs [0, 1]: {hint}")
+
+
+class MonodepthLoss(nn.Module):
+    """Appearance matching + smoothness + left-right consistency over four scales and both views (equation 1).
+
+    forward(disparities, left, right) -> LossTerms
+    disparities: list of (B, 2, H/2^s, W/2^s), finest first; channel 0 belongs to the left view, 1 to the right
+    left, right: (B, 3, H, W) in [0, 1]
+    Raises ValueError for other ranges, NaN images, and views or maps whose sizes do not fit.
+    """
+
+    def __init__(self, smoothness_weight: float = 0.1, consistency_weight: float = 1.0):
+        super().__init__()
+        self.smoothness_weight = smoothness_weight
+        self.consistency_weight = consistency_weight
+        self._range_checked = False
+
+    def forward(self, disparities: list[Tensor], left: Tensor, right: Tensor) -> LossTerms:
+        _check_shapes(disparities, left, right)
+        self._check_range(left, right)
+        # Both views are handled as one batch, [left; right]: half the calls of the same arithmetic.
+        with torch.autocast(left.device.type, enabled=False):  # sums of small differences need float32
+            views = image_pyramid(torch.cat((left, right)).float(), len(disparities))
+            scales = [
+                self.terms_at_scale(view, disparity.float(), scale)
+                for scale, (view, disparity) in enumerate(zip(views, disparities, strict=True))
+            ]
+        return LossTerms(*(torch.stack(term).sum() for term in zip(*scales, strict=True)))
+
+    def terms_at_scale(self, views: Tensor, disparity: Tensor, scale: int) -> LossTerms:
+        """Terms of one scale. views: (2B, 3, h, w), left views first; disparity: (B, 2, h, w)."""
+        d_left, d_right = disparity.split(1, dim=1)
+        own, other = torch.cat((d_left, d_right)), torch.cat((d_right, d_left))
+        view_left, view_right = views.chunk(2)
+        source = torch.cat((torch.cat((view_right, view_left)), other), dim=1)  # (2B, 4, h, w)
+        rebuilt = warp_horizontal(source, torch.cat((-d_left, d_right)))  # image and disparity in one warp
+        # Means run over both views at once; the loss is the sum of the two views' means, hence the 2.
+        appearance = 2 * appearance_loss(rebuilt[:, :3], views)
+        smoothness = 2 * edge_aware_smoothness(own, views) / 2**scale  # coarse maps step more per pixel
+        consistency = 2 * left_right_consistency(own, rebuilt[:, 3:])
+        total = appearance + self.smoothness_weight * smoothness + self.consistency_weight * consistency
+        return LossTerms(total, appearance, smoothness, consistency)
+
+    def _check_range(self, left: Tensor, right: Tensor) -> None:
+        # Reading a value makes an accelerator wait, so there only the first batch is looked at.
+        if left.device.type == "cpu" or not self._range_checked:
+            check_images(left)
+            check_images(right)
+            self._range_checked = True

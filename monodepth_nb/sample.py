@@ -1,0 +1,25 @@
+"""What a data set yields: one rectified stereo pair and whatever is known about it."""
+
+
+class Sample(dict):
+    """A stereo pair as a dictionary whose entries also read as attributes (`sample.left`).
+
+    Being a dictionary, it is batched by PyTorch's own `default_collate`. Entries:
+
+    left, right   (3, H, W) float32, RGB in [0, 1]; the same scene from two cameras on one horizontal line
+    name          str, for messages and tables
+
+    and, where ground truth is known:
+
+    disparity_px  (H_full, W_full) float32, left view, in pixels of the full-size image; NaN = unknown
+    focal_px      float, focal length in pixels of the full-size image
+    baseline_m    float, distance between the cameras in metres
+
+    and, on rendered streets: `classes` (uint8 ids), `lane_paint` and `shiny` (bool), all (H_full, W_full).
+    """
+
+    def __getattr__(self, key):
+        try:
+            return self[key]
+        except KeyError:
+            raise AttributeError(f"this sample has no {key!r}; it has {', '.join(self)}") from None

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from monodepth_nb.losses import warp_horizontal
+from monodepth_nb.sample import Sample
+from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric, resize
+
+
+def shifted_pair(shift=4, h=32, w=64):
+    right = torch.rand(3, h, w)
+    return Sample(left=right.roll(shift, dims=-1), right=right, name="shifted")
+
+
+def rebuild_error(sample, shift=4):
+    """Mean error of the left view rebuilt from the right by a constant disparity, away from the edges."""
+    _, h, w = sample.left.shape
+    rebuilt = warp_horizontal(sample.right[None], torch.full((1, 1, h, w), -shift / w))[0]
+    return (rebuilt - sample.left)[..., 2 * shift : -2 * shift].abs().mean().item()
+
+
+def test_a_flipped_and_exchanged_pair_still_warps():
+    assert rebuild_error(MirroredFlip(p=1)(shifted_pair())) < 1e-5
+
+
+def test_a_flipped_pair_without_the_exchange_does_not_warp():
+    pair = shifted_pair()
+    assert rebuild_error(Sample(left=pair.left.flip(-1), right=pair.right.flip(-1))) > 0.1
+
+
+def test_flipping_twice_gives_the_pair_back():
+    pair = shifted_pair()
+    twice = MirroredFlip(p=1)(MirroredFlip(p=1)(pair))
+    torch.testing.assert_close(twice.left, pair.left)
+
+
+def test_both_views_get_the_same_photometric_draw():
+    grey = torch.full((3, 4, 4), 0.3)
+    for seed in range(20):
+        out = PairedPhotometric(p=1)(Sample(left=grey, right=grey), torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(out.left, out.right)
+
+
+def test_photometric_draws_cover_their_ranges_and_stay_within_them():
+    grey = Sample(left=torch.full((3, 1, 1), 0.25), right=torch.full((3, 1, 1), 0.25))
+    g = torch.Generator().manual_seed(0)
+    values = torch.stack([PairedPhotometric(p=1)(grey, g).left for _ in range(2000)])
+    # gamma 1.2 / 0.8, brightness 0.5 / 2.0, colour 0.8 / 1.2
+    lowest, highest = 0.25**1.2 * 0.5 * 0.8, 0.25**0.8 * 2.0 * 1.2
+    assert lowest <= values.min() < 1.3 * lowest
+    assert 0.8 * highest < values.max() <= highest
+    assert (values[:, 0] - values[:, 1]).abs().max() > 0.01  # a factor for each channel
+
+
+def test_photometric_output_stays_in_the_unit_range():
+    bright = Sample(left=torch.ones(3, 4, 4), right=torch.rand(3, 4, 4))
+    for seed in range(20):
+        out = PairedPhotometric(p=1)(bright, torch.Generator().manual_seed(seed))
+        assert 0 <= min(out.left.min(), out.right.min()) and max(out.left.max(), out.right.max()) <= 1
+
+
+@pytest.mark.parametrize("transform", [MirroredFlip, PairedPhotometric])
+def test_half_of_the_draws_change_the_pair(transform):
+    g = torch.Generator().manual_seed(0)
+    pair = shifted_pair()
+    changed = sum(not torch.equal(transform()(pair, g).left, pair.left) for _ in range(400))
+    assert 160 < changed < 240
+
+
+def test_the_same_seed_gives_the_same_augmentation():
+    pair, both = shifted_pair(), Compose(PairedPhotometric(), MirroredFlip())
+    a, b = (both(pair, torch.Generator().manual_seed(7)).left for _ in range(2))
+    torch.testing.assert_close(a, b)
+
+
+def test_ground_truth_is_dropped_by_a_flip_because_it_belongs_to_the_old_left_view():
+    pair = Sample(shifted_pair(), disparity_px=torch.ones(32, 64))
+    assert "disparity_px" not in MirroredFlip(p=1)(pair)
+
+
+def test_resize_averages_the_area_it_shrinks():
+    stripes = torch.zeros(3, 64, 64)
+    stripes[..., ::2] = 1  # finer than the small image can hold
+    small = resize(stripes, (16, 16))
+    assert (small[..., 1:-1] - 0.5).abs().max() < 0.05
