@@ -1,0 +1,290 @@
+"""KITTI 2015 stereo, and folders that look like it: pairs keyed on file names, and splits by scene.
+
+Not `torchvision.datasets.Kitti2015Stereo`: that one pairs 400 images with 200 disparity maps by position,
+so only the first pair gets its own map (pytorch/vision issue 7128).
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from monodepth_nb.sample import Sample
+from monodepth_nb.transforms import resize
+
+VIEW_FOLDERS = (("image_2", "image_3"), ("left", "right"))
+KITTI_NAME = re.compile(r"(\d{6})_(\d\d)")  # scene, frame: 000017_10
+# Focal length of the rectified cameras: they were calibrated, and cropped, anew on each recording day.
+FOCAL_PX_BY_WIDTH = {1242: 721.5377, 1241: 718.856, 1238: 718.3351, 1226: 707.0912, 1224: 707.0493}
+KITTI_BASELINE_M = 0.54
+# Scenes of KITTI 2015 known to come from one drive, often a second apart: never to be split.
+KNOWN_DRIVES = ((2, 3), (7, 12), (13, 17), (18, 21), (22, 33), (34, 42))
+
+
+class KittiStereo(Dataset):
+    """Stereo pairs of a folder as `Sample`s, sorted by name.
+
+    root:    folder that holds `training/` and `testing/`, each with `image_2` (left) and `image_3` (right);
+             or a folder of one's own that holds `image_2` and `image_3`, or `left` and `right`. The two
+             files of a pair have the same name up to .png, .jpg or .jpeg. Colour or grey, in any mixture of
+             sizes.
+    subset:  "training" or "testing"
+    frames:  which of KITTI's two frames of a scene; names that are not KITTI's are all taken
+    truth:   None, "occ" (all pixels measured) or "noc" (those that both cameras see). KITTI labels frame 10
+             only, so frame 11 is left out with truth.
+    size:    (height, width) of the two images, None for full size; the truth stays at full size
+    focal_px, baseline_m: of the camera at full size, both or neither. Default: the calibration file of the
+             scene, else KITTI's values by image width. Needed with truth only.
+
+    Raises FileNotFoundError (a folder or a partner is missing), ValueError (files that are damaged or do
+    not fit).
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        subset: str = "training",
+        frames: tuple[str, ...] = ("10", "11"),
+        truth: str | None = None,
+        size: tuple[int, int] | None = None,
+        focal_px: float | None = None,
+        baseline_m: float | None = None,
+    ):
+        if truth not in (None, "occ", "noc"):
+            raise ValueError(f"truth is {truth!r}: pass None, 'occ' or 'noc'")
+        if (focal_px is None) != (baseline_m is None):
+            raise ValueError(f"focal_px is {focal_px} and baseline_m is {baseline_m}: pass both or neither")
+        self.truth, self.size, self.focal_px, self.baseline_m = truth, size, focal_px, baseline_m
+        self.folder, left, right = find_views(Path(root), subset)
+        self.left, self.right = files_by_name(left), files_by_name(right)
+        wanted = {None, *frames} - ({"11"} if truth else set())
+        self.names = [name for name in self.left if frame_of(name) in wanted]
+        if not self.names:
+            raise FileNotFoundError(f"{left} holds no PNG or JPEG of frames {frames}: put them there")
+        require_all(self.names, self.right, right)
+        self.maps = self.find_maps() if truth else {}
+
+    def find_maps(self) -> dict[str, dict[str, Path]]:
+        """Files by folder, then by name: the disparity, and what a renderer knows besides."""
+        truth = self.folder / f"disp_{self.truth}_0"
+        if not truth.is_dir():
+            there = ", ".join(sorted(p.name for p in self.folder.glob("disp_*_0"))) or "none"
+            raise FileNotFoundError(f"{truth} does not exist (there: {there}): pass another truth, or None")
+        folders = [truth] + [self.folder / name for name in MAP_READERS if (self.folder / name).is_dir()]
+        maps = {folder.name: files_by_name(folder) for folder in folders}
+        for folder in folders:
+            require_all(self.names, maps[folder.name], folder)
+        return maps
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.names[index]
+        left, right = self.read_pair(name)
+        known = self.read_truth(name, tuple(left.shape[-2:])) if self.truth else {}
+        if self.size is not None:
+            left, right = resize(left, self.size), resize(right, self.size)
+        return Sample(left=left, right=right, name=name, **known)
+
+    def read_pair(self, name: str) -> tuple[Tensor, Tensor]:
+        """Both views at full size, (3, H, W) in [0, 1]."""
+        left, right = read_image(self.left[name]), read_image(self.right[name])
+        if left.shape != right.shape:
+            raise ValueError(
+                f"{self.left[name]} is {height_x_width(left)}, {self.right[name]} {height_x_width(right)}: "
+                "rectify both to one size, or remove them"
+            )
+        return left, right
+
+    def read_truth(self, name: str, size: tuple[int, int]) -> dict:
+        """All that is known of the left view, whose full `size` is (height, width)."""
+        known = {}
+        for folder, files in self.maps.items():
+            key, read = MAP_READERS.get(folder, ("disparity_px", read_disparity))
+            known[key] = read(files[name])
+            if tuple(known[key].shape) != size:
+                raise ValueError(
+                    f"{files[name]} is {height_x_width(known[key])}, its image {size[0]} x {size[1]}: "
+                    "copy both from one data set"
+                )
+        known["focal_px"], known["baseline_m"] = self.camera(name, size[1])
+        return known
+
+    def camera(self, name: str, width: int) -> tuple[float, float]:
+        """Focal length in pixels, for images `width` pixels wide, and baseline in metres."""
+        if self.focal_px is not None:
+            return self.focal_px, self.baseline_m
+        path = self.folder / "calib_cam_to_cam" / f"{scene_of(name)}.txt"
+        if path.is_file():
+            return read_calibration(path)
+        if width in FOCAL_PX_BY_WIDTH:
+            return FOCAL_PX_BY_WIDTH[width], KITTI_BASELINE_M
+        raise ValueError(
+            f"{self.left[name]}: {path} does not exist and no KITTI camera is {width} pixels wide: "
+            "pass focal_px and baseline_m"
+        )
+
+
+# ---- Names and folders ----
+
+
+def frame_of(name: str) -> str | None:
+    """The "10" of "000017_10"; None if the name is not KITTI's."""
+    match = KITTI_NAME.fullmatch(name)
+    return match[2] if match else None
+
+
+def scene_of(name: str) -> str:
+    """The "000017" of "000017_10"; the name itself if it is not KITTI's."""
+    match = KITTI_NAME.fullmatch(name)
+    return match[1] if match else name
+
+
+def find_views(root: Path, subset: str) -> tuple[Path, Path, Path]:
+    """The folder that holds the views, that of the left and that of the right ones."""
+    own = (root,) if subset == "training" else ()  # a folder of one's own has no subsets
+    for folder in (root / subset, *own):
+        for left, right in VIEW_FOLDERS:
+            if (folder / left).is_dir() and (folder / right).is_dir():
+                return folder, folder / left, folder / right
+    raise FileNotFoundError(
+        f"{root / subset} has no image_2 and image_3 (or left and right): pass the folder above them, or "
+        "run `python -m monodepth_nb download kitti2015`"
+    )
+
+
+def files_by_name(folder: Path) -> dict[str, Path]:
+    """Images of a folder, sorted, by their name without suffix."""
+    images = (p for p in sorted(folder.iterdir()) if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    return {path.stem: path for path in images if path.name[0] != "."}  # macOS leaves ._000000_10.png
+
+
+def require_all(names: list[str], files: dict[str, Path], folder: Path) -> None:
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder / missing[0]} (PNG or JPEG) is missing, as are {len(missing) - 1} others: "
+            "copy what belongs to the left view there, or remove the left view"
+        )
+
+
+# ---- Files ----
+
+
+def read_array(path: Path, mode: str | None = None) -> np.ndarray:
+    """Pixels as stored, or converted to a Pillow `mode` unless they are 16-bit grey."""
+    try:
+        with Image.open(path) as image:
+            convert = mode is not None and not image.mode.startswith("I")
+            return np.array(image.convert(mode) if convert else image)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises on damage
+        raise ValueError(f"{path} cannot be read ({error}): copy or download it again") from error
+
+
+def read_image(path: Path) -> Tensor:
+    """(3, H, W) float32, RGB in [0, 1]; grey gives three equal channels."""
+    pixels = read_array(path, "RGB")
+    image = torch.from_numpy(pixels.astype(np.float32) / (255 if pixels.dtype == np.uint8 else 65535))
+    return image.permute(2, 0, 1).contiguous() if image.dim() == 3 else image.repeat(3, 1, 1)
+
+
+def read_disparity(path: Path) -> Tensor:
+    """(H, W) float32 in pixels, NaN where unknown. Stored as in KITTI: 16-bit, pixels * 256, 0 = unknown."""
+    stored = read_array(path)
+    if stored.ndim != 2 or stored.dtype.itemsize == 1:
+        raise ValueError(f"{path} is not a 16-bit grey PNG: store disparity in pixels * 256, 0 where unknown")
+    disparity = stored.astype(np.float32) / 256
+    disparity[stored == 0] = np.nan
+    return torch.from_numpy(disparity)
+
+
+def read_classes(path: Path) -> Tensor:
+    """(H, W) uint8."""
+    return torch.from_numpy(read_array(path).astype(np.uint8))
+
+
+def read_mask(path: Path) -> Tensor:
+    """(H, W) bool."""
+    return torch.from_numpy(read_array(path) > 0)
+
+
+# What rendered streets know besides disparity: folder to (key, reader).
+MAP_READERS = {
+    "classes_2": ("classes", read_classes),
+    "lane_paint_2": ("lane_paint", read_mask),
+    "shiny_2": ("shiny", read_mask),
+}
+
+
+def read_calibration(path: Path) -> tuple[float, float]:
+    """Focal length in pixels and baseline in metres, from a `calib_cam_to_cam` file.
+
+    P_rect_0i, 3 x 4, projects into the rectified camera i; it ends its first row with -focal * (x of the
+    camera).
+    """
+    rows = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    try:
+        left, right = ([float(v) for v in rows[f"P_rect_0{camera}"].split()] for camera in (2, 3))
+        return left[0], (left[3] - right[3]) / left[0]
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise ValueError(f"{path} lacks P_rect_02 or P_rect_03, 12 numbers each: copy it again") from error
+
+
+def height_x_width(image: Tensor) -> str:
+    return " x ".join(str(n) for n in image.shape[-2:])
+
+
+# ---- Splits ----
+
+
+def scene_blocks(names: list[str]) -> list[list[int]]:
+    """Indices of the names that must stay together, block by block.
+
+    KITTI 2015: both frames of a scene, and all scenes known to be of one drive. Other names: one recording,
+    which is what stands before the frame number ("odomA_000017").
+    """
+    blocks: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        blocks.setdefault(block_of(name), []).append(index)
+    return list(blocks.values())
+
+
+def block_of(name: str) -> str:
+    if frame_of(name) is None:
+        return name.rstrip("0123456789")
+    scene = int(scene_of(name))
+    return next((f"{first} to {last}" for first, last in KNOWN_DRIVES if first <= scene <= last), str(scene))
+
+
+def split_by_scene(dataset: KittiStereo, validation: float = 0.2) -> tuple[Subset, Subset]:
+    """Train and validation `Subset`; validation is the last part, and no block of `scene_blocks` is in both.
+
+    The cut falls between the two blocks next to the share asked for: with all of KITTI 2015, 0.2 gives the
+    usual scenes 0-159 and 160-199. A single recording is cut once, in time.
+    """
+    blocks = scene_blocks(dataset.names)
+    if len(blocks) == 1:
+        blocks = [[index] for index in blocks[0]]
+    if len(blocks) == 1:
+        raise ValueError(f"the one pair {dataset.names[0]} cannot be split: add pairs, or do without")
+    ends = np.cumsum([len(block) for block in blocks[:-1]])
+    cut = 1 + int(np.abs(ends - (1 - validation) * len(dataset)).argmin())
+    train, held_out = ([i for block in part for i in block] for part in (blocks[:cut], blocks[cut:]))
+    return Subset(dataset, train), Subset(dataset, held_out)
+
+
+def paper_protocol(
+    root: str | Path, truth: str = "noc", size: tuple[int, int] | None = None
+) -> tuple[KittiStereo, KittiStereo]:
+    """Pairs to train on and to score, as in Table 1 of Godard et al., CVPR 2017, as far as KITTI 2015 allows.
+
+    Train without labels on the testing scenes, score frame 10 of the training scenes. The paper's code
+    scored "noc"; KITTI ranks on "occ".
+    """
+    scored = KittiStereo(root, "training", frames=("10",), truth=truth, size=size)
+    return KittiStereo(root, "testing", size=size), scored

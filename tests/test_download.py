@@ -1,0 +1,302 @@
+"""A local server drops, refuses and lies: each fault has a clear message, and the next call completes."""
+
+import errno
+import hashlib
+import io
+import json
+import shutil
+import stat
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monodepth_nb import download
+from monodepth_nb.download import Archive, DownloadError, download_kitti2015
+
+NOISE = np.random.default_rng(0).bytes(200_000)
+IMAGES = {f"{part}/image_{v}/000000_10.png": NOISE[v:] for part in ("training", "testing") for v in (2, 3)}
+CALIBRATION = {"training/calib_cam_to_cam/000000.txt": b"P_rect_02: 1"}
+
+
+def zip_of(entries: dict) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+class Server:
+    """Serves `files`; request number i is answered with `faults[i]`, later ones properly."""
+
+    def __init__(self):
+        self.files = {"/scene_flow.zip": zip_of(IMAGES), "/calib.zip": zip_of(CALIBRATION)}
+        self.etags, self.faults, self.requests, self.resumes = {}, [], [], True
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.requests.append((self.path, self.headers["Range"]))
+                fault = server.faults.pop(0) if server.faults else "none"
+                server.answer(self, fault)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def answer(self, request, fault: str):
+        if fault.isdigit():
+            return request.send_error(int(fault))
+        body, start, kind = self.files[request.path], 0, "application/zip"
+        etag = self.etags.get(request.path)
+        if "page" in fault:
+            length = len(body) if "as long" in fault else 0
+            body, kind = b"<html>please log in</html>".ljust(length), "text/html"
+        elif self.resumes and request.headers["Range"] and request.headers["If-Range"] in (None, etag):
+            start = int(request.headers["Range"][len("bytes=") : -1])
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Type", kind)
+        if etag:
+            request.send_header("ETag", etag)
+        if "of unknown length" not in fault:
+            request.send_header("Content-Length", str(len(body) - start))
+        request.end_headers()
+        rest = body[start:]
+        request.wfile.write(rest[: len(rest) // 2] if fault == "drop" else rest)
+
+    def archives(self) -> tuple[Archive, ...]:
+        return tuple(Archive(self.url + path, len(body)) for path, body in self.files.items())
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "RETRY_PAUSES_S", (0, 0))
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def fails(server, root, message: str):
+    with pytest.raises(DownloadError, match=message) as caught:
+        download_kitti2015(root, server.archives())
+    assert not (root / "Kitti2015").exists()
+    return str(caught.value)
+
+
+def completes(server, root):
+    folder = download_kitti2015(root, server.archives())
+    for name, content in (IMAGES | CALIBRATION).items():
+        assert (folder / name).read_bytes() == content
+    assert [p.name for p in root.iterdir()] == ["Kitti2015"]  # no partial file is left
+    return folder
+
+
+def test_both_archives_are_unpacked_and_noted(server, tmp_path):
+    note = json.loads((completes(server, tmp_path / "new") / "download.json").read_text())
+    assert [n["url"] for n in note] == [a.url for a in server.archives()]
+    assert [n["size_bytes"] for n in note] == [a.size_bytes for a in server.archives()]
+    assert [n["sha256"] for n in note] == [hashlib.sha256(body).hexdigest() for body in server.files.values()]
+    assert all(n["date"] for n in note)
+
+
+def test_what_is_there_is_not_requested_again(server, tmp_path):
+    completes(server, tmp_path)
+    server.requests.clear()
+    completes(server, tmp_path)
+    assert server.requests == []
+
+
+def test_a_folder_of_the_user_is_used_as_it_is(server, tmp_path):
+    own = tmp_path / "Kitti2015" / "training" / "image_2"
+    own.mkdir(parents=True)
+    assert download_kitti2015(tmp_path, server.archives()) == tmp_path / "Kitti2015"
+    assert server.requests == [] and list(own.iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_not_touched(server, tmp_path):
+    (tmp_path / "Kitti2015").mkdir()
+    (tmp_path / "Kitti2015" / "thesis.tex").write_text("mine")
+    with pytest.raises(DownloadError, match="something else"):
+        download_kitti2015(tmp_path, server.archives())
+    assert (tmp_path / "Kitti2015" / "thesis.tex").read_text() == "mine"
+
+
+def test_a_dropped_connection_is_resumed_where_it_broke(server, tmp_path):
+    server.faults = ["drop", "drop"]
+    completes(server, tmp_path)
+    size = len(server.files["/scene_flow.zip"])
+    asked = [bytes_asked for path, bytes_asked in server.requests if path == "/scene_flow.zip"]
+    assert asked == [None, f"bytes={size // 2}-", f"bytes={size // 2 + (size - size // 2) // 2}-"]
+
+
+def test_as_long_as_something_arrives_it_does_not_give_up(server, tmp_path):
+    server.faults = ["drop"] * 8
+    completes(server, tmp_path)
+
+
+def test_a_server_that_cannot_resume_sends_it_all_again(server, tmp_path):
+    server.faults, server.resumes = ["drop"], False
+    completes(server, tmp_path)
+
+
+def test_after_giving_up_the_next_call_goes_on(server, tmp_path):
+    server.faults = ["drop", "503", "503", "503"]
+    assert "run again later" in fails(server, tmp_path, "connection lost")
+    assert (tmp_path / "scene_flow.zip.part").stat().st_size == len(server.files["/scene_flow.zip"]) // 2
+    server.requests.clear()
+    completes(server, tmp_path)
+    assert server.requests[0][1] is not None
+
+
+def test_a_server_that_is_away_is_said_so(server, tmp_path):
+    server.http.server_close()
+    fails(server, tmp_path, "connection lost")
+
+
+def test_a_file_that_changed_meanwhile_is_not_glued_to_the_old_half(server, tmp_path):
+    path = "/scene_flow.zip"
+    new = server.files[path]
+    server.files[path], server.etags[path] = b"PK".ljust(len(new)), '"old"'
+    server.faults = ["drop", "404"]
+    fails(server, tmp_path, "404")
+    server.files[path], server.etags[path] = new, '"new"'
+    completes(server, tmp_path)
+
+
+def test_not_found_names_the_address_and_the_remedy(server, tmp_path):
+    server.faults = ["404"]
+    message = fails(server, tmp_path, "404")
+    assert "scene_flow.zip" in message and "by hand" in message and len(server.requests) == 1
+    completes(server, tmp_path)
+
+
+@pytest.mark.parametrize("page", ["page", "page of unknown length", "page as long as the zip"])
+def test_a_login_page_is_not_taken_for_the_zip(server, tmp_path, page):
+    server.faults = [page]
+    assert "text/html" in fails(server, tmp_path, "another file")
+    completes(server, tmp_path)
+
+
+@pytest.mark.parametrize("page", ["page", "page of unknown length", "page as long as the zip"])
+def test_a_login_page_does_no_harm_to_a_part(server, tmp_path, page):
+    server.faults = ["drop", page]
+    fails(server, tmp_path, "another file")
+    assert (tmp_path / "scene_flow.zip.part").stat().st_size == len(server.files["/scene_flow.zip"]) // 2
+    completes(server, tmp_path)
+
+
+def test_a_zip_cut_short_on_the_server_is_refused(server, tmp_path):
+    whole, archives = dict(server.files), server.archives()
+    server.files["/scene_flow.zip"] = whole["/scene_flow.zip"][:-1000]
+    with pytest.raises(DownloadError, match="another file"):
+        download_kitti2015(tmp_path, archives)
+    server.files = whole
+    completes(server, tmp_path)
+
+
+def cut(good: bytes) -> bytes:
+    return good[:-1000] + bytes(1000)
+
+
+def with_a_wrong_byte(good: bytes) -> bytes:
+    return good[:50_000] + bytes([good[50_000] ^ 1]) + good[50_001:]
+
+
+def with_entry(name: str, mode: int = stat.S_IFREG):
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = (mode | 0o644) << 16
+    return lambda good: zip_of({**IMAGES, entry: b"/etc/passwd"})
+
+
+DAMAGE = {
+    "cut": (cut, "damaged"),
+    "crc": (with_a_wrong_byte, "CRC"),
+    "parent": (with_entry("training/../../escaped.txt"), "outside"),
+    "absolute": (with_entry("/tmp/escaped.txt"), "outside"),
+    "windows": (with_entry("..\\escaped.txt"), "outside"),
+    "drive": (with_entry("C:/escaped.txt"), "outside"),
+    "link": (with_entry("training/link", stat.S_IFLNK), "outside"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_or_malicious_zip_is_deleted_and_fetched_again(server, tmp_path, damage, message):
+    root, good = tmp_path / "root", server.files["/scene_flow.zip"]
+    server.files["/scene_flow.zip"] = damage(good)
+    assert "run again" in fails(server, root, message)
+    assert [p.name for p in root.iterdir()] == ["calib.zip.part"]  # the good one is kept
+    assert not list(tmp_path.rglob("*escaped*"))
+    server.files["/scene_flow.zip"] = good
+    completes(server, root)
+
+
+def test_too_little_space_is_known_before_the_first_request(server, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=2 * 800_000))
+        fails(server, tmp_path, "free some space, or pass a root on another disk")
+    assert server.requests == []
+    completes(server, tmp_path)
+
+
+class DiskFullAfter:
+    """A file that takes 1000 bytes and no more."""
+
+    def __init__(self, *args):
+        self.file = open(*args)  # noqa: SIM115 closed below
+
+    def write(self, chunk):
+        self.file.write(chunk[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+
+def test_a_disk_that_fills_up_keeps_what_was_received(server, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "open", DiskFullAfter, raising=False)
+        fails(server, tmp_path, "disk is full: free some space and run again")
+    assert (tmp_path / "scene_flow.zip.part").stat().st_size == 1000
+    completes(server, tmp_path)
+    assert ("/scene_flow.zip", "bytes=1000-") in server.requests
+
+
+def test_a_read_only_folder_is_named(server, tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refuse)
+        assert "pass a root that can" in fails(server, tmp_path, str(tmp_path))
+    completes(server, tmp_path)
+
+
+def test_an_interrupted_unpacking_leaves_no_half_folder(server, tmp_path, monkeypatch):
+    extract = zipfile.ZipFile.extract
+
+    def interrupted(self, entry, path):
+        if "testing" in entry.filename:
+            raise KeyboardInterrupt
+        return extract(self, entry, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "extract", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            download_kitti2015(tmp_path, server.archives())
+    assert not (tmp_path / "Kitti2015").exists()
+    server.requests.clear()
+    completes(server, tmp_path)
+    assert server.requests == []  # both zips were complete
