@@ -121,7 +121,7 @@ class MonodepthLoss(nn.Module):
 
     def forward(self, disparities: list[Tensor], left: Tensor, right: Tensor) -> LossTerms:
         _check_shapes(disparities, left, right)
-        self._check_range(left, right)
+        self.check_range(left, right)
         # Both views are handled as one batch, [left; right]: half the calls of the same arithmetic.
         with torch.autocast(left.device.type, enabled=False):  # sums of small differences need float32
             views = image_pyramid(torch.cat((left, right)).float(), len(disparities))
@@ -145,8 +145,9 @@ class MonodepthLoss(nn.Module):
         total = appearance + self.smoothness_weight * smoothness + self.consistency_weight * consistency
         return LossTerms(total, appearance, smoothness, consistency)
 
-    def _check_range(self, left: Tensor, right: Tensor) -> None:
-        # Reading a value makes an accelerator wait, so there only the first batch is looked at.
+    def check_range(self, left: Tensor, right: Tensor) -> None:
+        """Raise ValueError for images outside [0, 1]; on an accelerator for the first batch only."""
+        # Reading a value makes an accelerator wait for all work queued before it.
         if left.device.type == "cpu" or not self._range_checked:
             check_images(left)
             check_images(right)

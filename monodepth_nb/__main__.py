@@ -1,0 +1,309 @@
+"""The command line: `python -m monodepth_nb COMMAND --help`.
+
+Each command is a function that adds its options and one that calls the module which does the work.
+"""
+
+import argparse
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset, Subset
+
+from monodepth_nb import download, streets
+from monodepth_nb.checkpoints import CheckpointError
+from monodepth_nb.datasets import motorcycle
+from monodepth_nb.kitti import KittiStereo, split_by_scene
+from monodepth_nb.loading import PairCache
+from monodepth_nb.networks import ENCODERS, UPSAMPLINGS, DispResNet
+from monodepth_nb.pair_check import check_pairs
+from monodepth_nb.pretrained import WeightsUnavailable
+from monodepth_nb.processes import first_process_first, process_rank, processes_of_torchrun
+from monodepth_nb.training import (
+    PRECISIONS,
+    SCHEDULES,
+    OutOfMemory,
+    TrainConfig,
+    TrainingDiverged,
+    choose_device,
+    fit,
+    seed_everything,
+)
+from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric
+
+WRONG_USE = (ValueError, FileNotFoundError, CheckpointError)
+FAILURES = (TrainingDiverged, OutOfMemory, WeightsUnavailable, download.DownloadError)
+INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    parser = argparse.ArgumentParser("python -m monodepth_nb", description="Depth from one picture.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (add_train, add_evaluate, add_predict, add_export, add_download, add_render):
+        add(commands)
+    args = parser.parse_args(arguments)
+    try:
+        status = args.run(args)
+        return status if isinstance(status, int) else 0
+    except WRONG_USE + FAILURES as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, WRONG_USE) else 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def add_command(commands, run, summary: str, name: str = "") -> argparse.ArgumentParser:
+    """A command of the name of `run`, the function that does it."""
+    parser = commands.add_parser(
+        name or run.__name__,
+        help=summary,
+        description=summary,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+# ---- train ----
+
+
+@dataclass
+class TrainingData:
+    train: Dataset
+    validation: Dataset | None
+    truth: Dataset | None
+
+
+def motorcycle_data(args) -> TrainingData:
+    sample = motorcycle(args.size)
+    return TrainingData([sample], None, [sample])
+
+
+def streets_data(args) -> TrainingData:
+    return folder_data(render(args), args)
+
+
+def kitti2015_data(args) -> TrainingData:
+    return folder_data(download.download_kitti2015(args.data_root), args)
+
+
+def folder_data(root: Path, args) -> TrainingData:
+    """The training part of a KITTI-like folder, split by scene; truth is of the validation scenes that have it."""
+    everything = KittiStereo(root)
+    train, validation = split_by_scene(everything)
+    held_out = {everything.names[i] for i in validation.indices}
+    kinds = [kind for kind in ("noc", "occ") if (everything.folder / f"disp_{kind}_0").is_dir()]
+    truth = None
+    if kinds:  # the paper scored "noc"
+        labelled = KittiStereo(root, truth=kinds[0], size=args.size)
+        truth = Subset(labelled, [i for i, name in enumerate(labelled.names) if name in held_out])
+    return TrainingData(PairCache(train, args.size), PairCache(validation, args.size), truth)
+
+
+DATA = {"motorcycle": motorcycle_data, "streets": streets_data, "kitti2015": kitti2015_data}
+
+
+def training_data(args) -> TrainingData:
+    """What `--data` names. A folder of one's own is looked at first, for views that are swapped or no pair."""
+    if args.data in DATA:
+        return DATA[args.data](args)
+    if not Path(args.data).is_dir():
+        raise ValueError(f"unknown data {args.data!r}; known: {', '.join(DATA)}, or a folder of pairs")
+    if process_rank() == 0:
+        check_pairs(KittiStereo(args.data), at_most=40)
+    return folder_data(Path(args.data), args)
+
+
+def add_train(commands) -> None:
+    parser = add_command(commands, train, "Train on stereo pairs, or go on with a run that was interrupted.")
+    add, config = parser.add_argument, TrainConfig()
+    add("--data", default="motorcycle", help=f"{', '.join(DATA)}, or a folder with image_2 and image_3")
+    add_scene_options(parser)
+    add("--no-augmentation", action="store_true", help="neither mirror pairs nor change their colours")
+    add("--encoder", default="scratch", choices=ENCODERS, help="of the network")
+    add("--width", type=float, default=1.0, help="factor of the network's channel counts")
+    add("--upsampling", default="nearest", choices=UPSAMPLINGS, help="in the decoder")
+    add("--trainable-encoder", action="store_true", help="fine-tune an ImageNet encoder, else it is frozen")
+    add("--epochs", type=int, default=config.epochs, help="passes over the pairs")
+    add("--batch-size", type=int, default=config.batch_size, help="pairs per step and process")
+    add("--learning-rate", type=float, default=config.learning_rate, help="of Adam, at the start")
+    add("--encoder-learning-rate", type=float, help="of the encoder; None: that of the rest")
+    add("--schedule", default=config.schedule, choices=SCHEDULES, help="of the learning rate")
+    add("--metrics-every", type=int, default=config.metrics_every, help="epochs; 0: at the end only")
+    add("--checkpoint-every", type=int, default=config.checkpoint_every, help="epochs between checkpoints")
+    add("--precision", default=config.precision, choices=PRECISIONS, help="number format; auto: by device")
+    add("--compile", action="store_true", help="compile the network first (torch.compile)")
+    add("--workers", type=int, help="processes that prepare batches; None: by device")
+    add("--device", help="cpu, cuda, mps ...; None: the best there is")
+    add("--run-dir", default="runs/train", help="folder for checkpoints, history, scores and figures")
+
+
+def train(args) -> int:
+    """`torchrun --nproc-per-node 2 -m monodepth_nb train ...` shares the work among two processes."""
+    fields = TrainConfig.__dataclass_fields__
+    config = TrainConfig(**{name: value for name, value in vars(args).items() if name in fields})
+    with processes_of_torchrun():
+        device = torch.device(args.device or choose_device())
+        seed_everything(args.seed)
+        with first_process_first():  # it downloads and renders for all
+            data = training_data(args)
+            model = DispResNet(args.encoder, args.width, args.upsampling, args.trainable_encoder)
+        if process_rank() == 0:
+            print(f"device: {device}; training pairs: {len(data.train)}; run folder: {args.run_dir}")
+        augmentation = None if args.no_augmentation else Compose(MirroredFlip(), PairedPhotometric())
+        history = fit(
+            model, data.train, config, validation_data=data.validation, truth_data=data.truth,
+            transform=augmentation, run_dir=args.run_dir, device=device,
+        )  # fmt: skip
+        if len(history) < config.epochs:
+            print(f"ended after {len(history)} epochs; the same command goes on from there", file=sys.stderr)
+            return INTERRUPTED
+        if process_rank() == 0:
+            print(history.iloc[-1].to_string(float_format="%.4g"))
+    return 0
+
+
+# ---- data ----
+
+
+def add_scene_options(parser) -> None:
+    add = parser.add_argument
+    add("--data-root", default="datasets", help="folder for downloaded and rendered data")
+    add("--scenes", type=int, default=200, help="pairs to render, where streets are asked for")
+    add("--size", type=int, nargs=2, default=[256, 512], metavar=("HEIGHT", "WIDTH"), help="in pixels")
+    add("--seed", type=int, default=0, help="of all random choices, rendered scenes included")
+
+
+def add_download(commands) -> None:
+    parser = add_command(commands, download_data, "Download and unpack KITTI 2015 stereo (1.7 GB).", "download")
+    parser.add_argument("data", nargs="?", default="kitti2015", choices=["kitti2015"], help="what to get")
+    parser.add_argument("--data-root", default="datasets", help="folder for downloaded data")
+
+
+def download_data(args) -> None:
+    print(download.download_kitti2015(args.data_root))
+
+
+def add_render(commands) -> None:
+    add_scene_options(add_command(commands, render, "Render street scenes with known disparity."))
+
+
+def render(args) -> Path:
+    """The folder has its settings in its name, so that several may lie side by side."""
+    h, w = args.size
+    root = Path(args.data_root) / f"streets_{h}x{w}_{args.scenes}_seed{args.seed}"
+    print(streets.render_streets(root, args.scenes, args.size, args.seed))
+    return root
+
+
+# ---- using a trained network ----
+# These import what they need when they run: Matplotlib takes a second to load.
+
+
+def add_network_options(parser, checkpoint: str, **required) -> None:
+    add = parser.add_argument
+    add(checkpoint, metavar="CHECKPOINT", help="best.pt or last.pt of a run, or an exported .onnx file", **required)
+    add("--size", type=int, nargs=2, default=[256, 512], metavar=("HEIGHT", "WIDTH"), help="that it was trained at")
+
+
+def add_device_option(parser) -> None:
+    parser.add_argument("--device", help="cpu, cuda, mps ...; None: the best there is")
+
+
+def add_camera_options(parser) -> None:
+    parser.add_argument("--focal-px", type=float, help="focal length, in pixels of the full-size pictures")
+    parser.add_argument("--baseline-m", type=float, help="distance of the two cameras of the training pairs, in metres")
+
+
+def add_evaluate(commands) -> None:
+    parser = add_command(commands, evaluate, "Score a checkpoint on scenes with ground truth, beside the pixel mean.")
+    add_network_options(parser, "checkpoint")
+    add_device_option(parser)
+    add = parser.add_argument
+    add("--data", default="kitti2015", help="kitti2015, or a folder with disp_noc_0 or disp_occ_0 beside image_2")
+    add("--data-root", default="datasets", help="folder for downloaded data")
+    add("--all", action="store_true", help="score all labelled scenes, not only those that `train` leaves out")
+    add_camera_options(parser)
+    add("--out", default="runs/evaluate", help="folder for tables, figures and predictions in KITTI's format")
+
+
+def evaluate(args) -> None:
+    from monodepth_nb.evaluation import PixelMeanBaseline
+    from monodepth_nb.inference import load_network
+    from monodepth_nb.report import write_report
+
+    network = load_network(args.checkpoint, args.device or choose_device())
+    root = download.download_kitti2015(args.data_root) if args.data == "kitti2015" else Path(args.data)
+    size = tuple(getattr(network, "size", args.size))  # an exported network has one
+    everything = KittiStereo(root)
+    kinds = [kind for kind in ("noc", "occ") if (everything.folder / f"disp_{kind}_0").is_dir()]
+    if not kinds:
+        raise ValueError(f"{everything.folder} has neither disp_noc_0 nor disp_occ_0: nothing to score against")
+    camera = {"focal_px": args.focal_px, "baseline_m": args.baseline_m}
+    scored = {kind: KittiStereo(root, truth=kind, size=size, **camera) for kind in kinds}
+    baseline = None
+    if not args.all:
+        known = {everything.names[i] for i in split_by_scene(everything)[0].indices}
+        training, scored = ({kind: part(data, known, keep) for kind, data in scored.items()} for keep in (True, False))
+        baseline = PixelMeanBaseline(training[kinds[0]])
+    label = f"{Path(args.checkpoint)} on {len(scored[kinds[0]])} scenes of {root.name}"
+    print(write_report(network, scored, size, args.out, label, baseline))
+
+
+def part(data: KittiStereo, names: set[str], keep: bool) -> Subset:
+    """The samples whose name is, or is not, among `names`."""
+    return Subset(data, [i for i, name in enumerate(data.names) if (name in names) == keep])
+
+
+def add_predict(commands) -> None:
+    parser = add_command(commands, predict, "Predict the depth of photos.")
+    add = parser.add_argument
+    add("photos", nargs="+", metavar="PHOTO", help="picture, folder of pictures, or pattern such as 'trip/*.jpg'")
+    add_network_options(parser, "--checkpoint", required=True)
+    add_device_option(parser)
+    add_camera_options(parser)
+    add("--out", default="runs/predict", help="folder for the results")
+    add("--ply", action="store_true", help="write a coloured point cloud too; needs --focal-px and --baseline-m")
+    add("--batch-size", type=int, default=4, help="photos predicted at once")
+
+
+def predict(args) -> int:
+    from monodepth_nb import inference
+
+    if (args.focal_px is None) != (args.baseline_m is None):
+        raise ValueError("metres need both --focal-px and --baseline-m; without, disparity stays relative")
+    camera = None if args.focal_px is None else inference.Camera(args.focal_px, args.baseline_m)
+    photos = inference.find_photos(args.photos)
+    network = inference.load_network(args.checkpoint, args.device or choose_device())
+    size = tuple(getattr(network, "size", args.size))
+    failures = inference.predict_photos(
+        network, photos, args.out, size, camera=camera, ply=args.ply, batch_size=args.batch_size
+    )
+    for message in failures.values():
+        print(f"error: {message}", file=sys.stderr)
+    kind = "depth in metres" if camera else "relative disparity (no metres without --focal-px and --baseline-m)"
+    print(f"{len(photos) - len(failures)} of {len(photos)} photos: {kind} in {args.out}")
+    return 1 if failures else 0
+
+
+def add_export(commands) -> None:
+    parser = add_command(commands, export, "Write a checkpoint as ONNX, which runs without this package.")
+    add_network_options(parser, "checkpoint")
+    parser.add_argument("--out", default="network.onnx", help="file to write")
+
+
+def export(args) -> None:
+    from monodepth_nb.checkpoints import load_model
+    from monodepth_nb.onnx_export import export_onnx
+
+    export_onnx(load_model(args.checkpoint), args.out, tuple(args.size))
+    print(args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

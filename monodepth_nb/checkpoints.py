@@ -1,0 +1,162 @@
+"""What a run leaves in its folder, and how it goes on from there. Every file is written whole or not at all.
+
+config.json   settings            last.pt   everything, to go on from
+history.csv   a row per epoch     best.pt   the network at its best epoch
+"""
+
+import json
+import os
+import random
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from monodepth_nb.networks import build_network
+
+FORMAT = "monodepth_nb checkpoint 1"
+# These change how fast or how often, not what is learnt, and may differ when a run goes on.
+FREE_SETTINGS = ("metrics_every", "checkpoint_every", "compile", "workers", "batch_size")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read, or that belongs to another run."""
+
+
+# ---- Writing ----
+
+
+def write_whole(path: Path, write) -> None:
+    """Call `write(temporary path)`, then rename in one step: a kill leaves the old file or the new."""
+    temporary = path.with_name(path.name + ".part")
+    write(temporary)
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())  # else a power cut may leave the new name with no content
+    os.replace(temporary, path)
+
+
+def save(folder: Path, model: nn.Module, settings: dict, history: list[dict], parts: dict) -> None:
+    """Write history.csv and last.pt, and best.pt if the last row of `history` is the best of those saved.
+
+    parts: what else has a `state_dict`, by name
+    """
+    weights = {
+        "format": FORMAT,
+        "arguments": getattr(model, "arguments", None),  # of its constructor
+        "model": model.state_dict(),
+        "settings": settings,
+        "history": history,
+        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy")},
+    }
+    states = {name: part.state_dict() for name, part in parts.items()}
+    everything = weights | states | {"random": random_states()}
+    write_whole(folder / "history.csv", lambda path: pd.DataFrame(history).to_csv(path, index=False))
+    write_whole(folder / "last.pt", lambda path: torch.save(everything, path))
+    saved = [row for row in history[:-1] if row["epoch"] % settings["checkpoint_every"] == 0]
+    if all(to_minimise(history[-1]) < to_minimise(row) for row in saved):
+        write_whole(folder / "best.pt", lambda path: torch.save(weights, path))
+
+
+def to_minimise(row: dict) -> float:
+    return row.get("validation_total", row["train_total"])
+
+
+def random_states() -> dict:
+    """States of all global random generators, in types that `torch.load(weights_only=True)` accepts."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (name, keys.tolist(), *rest),
+        "python": random.getstate(),
+    }
+
+
+def set_random_states(states: dict) -> None:
+    torch.set_rng_state(states["torch"])
+    for device, state in zip(range(torch.cuda.device_count()), states["cuda"], strict=False):
+        torch.cuda.set_rng_state(state, device)
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    random.setstate(states["python"])
+
+
+# ---- Reading ----
+
+
+def load(path: str | Path) -> dict:
+    """The content of a checkpoint, on the CPU. Raises FileNotFoundError and CheckpointError."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: a run folder has a last.pt and a best.pt")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files fail in many ways
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint ({type(error).__name__}): use another or delete it"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a {FORMAT!r}: use another file, or train again")
+    return state
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """Rebuild the network of a checkpoint, in eval mode. Raises FileNotFoundError and CheckpointError."""
+    state = load(path)
+    if state["arguments"] is None:
+        raise CheckpointError(f"{path} says not how to build its network: build it, use load(path)['model']")
+    model = build_network(state["arguments"], download=False)
+    load_weights(model, state, path)
+    return model.to(device).eval()
+
+
+def load_weights(model: nn.Module, state: dict, path: Path) -> None:
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} holds another network, {state['arguments']}, than {getattr(model, 'arguments', None)}: "
+            "use another run folder"
+        ) from error
+
+
+def resume(folder: Path, model: nn.Module, settings: dict, parts: dict) -> list[dict]:
+    """Put model, `parts` and random generators in the state of last.pt; returns its history, else [].
+
+    Raises CheckpointError if the run had other settings. More epochs may be asked for where the schedule does
+    not depend on their number.
+    """
+    path = folder / "last.pt"
+    if not path.exists():
+        return []
+    state = load(path)
+    require_same_settings(state["settings"], settings, len(state["history"]), folder)
+    load_weights(model, state, path)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    set_random_states(state["random"])
+    return state["history"]
+
+
+def require_same_settings(old: dict, new: dict, epochs_done: int, folder: Path) -> None:
+    differing = {name for name in old | new if old.get(name) != new.get(name)} - set(FREE_SETTINGS)
+    if new["schedule"] == "constant" and new["epochs"] >= epochs_done:
+        differing.discard("epochs")
+    if differing:
+        lines = [f"{name} {old.get(name)} (asked for: {new.get(name)})" for name in sorted(differing)]
+        if "epochs" in differing and new["schedule"] != "constant":
+            lines.append("and this schedule is laid over all epochs, so their number cannot change half-way")
+        raise CheckpointError(f"{folder} has a run of {', '.join(lines)}: use its settings or another folder")
+
+
+def start_folder(folder: Path, settings: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "config.json", lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))
+
+
+def settings_of(config, pairs: int, processes: int) -> dict:
+    """What makes two runs the same run. Only the product of batch size and processes matters."""
+    return asdict(config) | {"training_pairs": pairs, "pairs_per_step": processes * config.batch_size}

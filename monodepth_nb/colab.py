@@ -1,0 +1,36 @@
+"""Write the repository's address into notebooks and README: `make colab REPO=https://github.com/you/name`."""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ADDRESS = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
+BADGE = re.compile(r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/")
+
+
+def set_repository(root: Path, address: str) -> list[Path]:
+    """Replace OWNER/NAME in the Colab links and clone addresses below `root`; the files that changed.
+
+    Raises ValueError for an address that is not https://github.com/OWNER/NAME.
+    """
+    match = ADDRESS.fullmatch(address)
+    if not match:
+        raise ValueError(f"{address!r} is not an address like https://github.com/you/name")
+    readme = root / "README.md"
+    old = BADGE.search(readme.read_text())[1]
+    changed = []
+    for path in (readme, *sorted((root / "notebooks").glob("0*.*"))):
+        text = path.read_text()
+        if old in text and old != match[1]:
+            path.write_text(text.replace(old, match[1]))
+            changed.append(path)
+    return changed
+
+
+if __name__ == "__main__":
+    try:
+        for path in set_repository(ROOT, sys.argv[1] if len(sys.argv) > 1 else ""):
+            print(f"wrote {path.relative_to(ROOT)}")
+    except ValueError as error:
+        sys.exit(f"make colab REPO=https://github.com/you/name: {error}")

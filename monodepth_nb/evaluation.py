@@ -1,0 +1,304 @@
+"""Scores against ground truth (Eigen et al. 2014; KITTI stereo 2015), one value per image."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from monodepth_nb.kitti import scene_blocks
+from monodepth_nb.streets import CLASSES
+from monodepth_nb.transforms import resize
+
+MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
+
+# On the 200 labelled pairs of KITTI 2015 unless `source` says otherwise; NaN = not published. "K": KITTI raw,
+# 29,000 pairs; "CS": Cityscapes. Two runs of one method differ by 2 % of AbsRel and 0.7 points of D1.
+PUBLISHED = pd.DataFrame(
+    [
+        ("Godard, VGG", "K", 0.124, 1.388, 6.125, 0.217, 30.272, 0.841, 0.936, 0.975, "arXiv 1609.03677, Table 1"),
+        ("public rerun 1", "K", 0.1217, 1.312, 6.162, 0.217, 30.99, 0.839, 0.934, 0.973, "second-hand"),
+        ("public rerun 2", "K", 0.1215, 1.336, 6.135, 0.215, 30.80, 0.841, 0.938, 0.975, "second-hand"),
+        ("Godard, ResNet-50, post-processed", "CS+K", 0.097, 0.896, 5.093, 0.176, 23.811, 0.879, 0.962, 0.986,
+         "arXiv 1609.03677, from memory"),
+        ("monodepth2 stereo, ImageNet", "K", 0.109, np.nan, 4.960, np.nan, np.nan, 0.864, np.nan, np.nan,
+         "arXiv 1806.01260, Eigen split"),
+        ("monodepth2 stereo, scratch", "K", 0.130, np.nan, 5.485, np.nan, np.nan, 0.831, np.nan, np.nan,
+         "arXiv 1806.01260, Eigen split"),
+    ],
+    columns=["method", "trained on", "abs_rel", "sq_rel", "rmse", "rmse_log", "d1_all", "a1", "a2", "a3", "source"],
+).set_index("method")  # fmt: skip
+
+
+def disparity_metrics(prediction_px, truth_px, focal_px: float, baseline_m: float) -> dict[str, float]:
+    """Compare a disparity map with ground truth; only pixels whose truth is finite and positive count.
+
+    prediction_px, truth_px: (H, W) arrays or tensors, disparity in pixels of the full-size image
+    focal_px, baseline_m:    turn disparity into depth = focal_px * baseline_m / disparity_px, clamped to
+                             [0.001, 80] m (so a predicted zero is 80 m)
+    returns: abs_rel, sq_rel (m), rmse (m), rmse_log, a1, a2, a3 (shares with ratio < 1.25, 1.25^2, 1.25^3);
+             epe (px); d1_all (percent of pixels wrong by >= 3 px and >= 5 %)
+    Raises ValueError if the sizes differ, the prediction holds NaN, or no pixel has ground truth.
+    """
+    prediction, truth = (np.asarray(x, dtype=np.float64) for x in (prediction_px, truth_px))
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction is {prediction.shape}, ground truth {truth.shape}; resize the prediction first")
+    valid = np.isfinite(truth) & (truth > 0)
+    if not valid.any():
+        raise ValueError("no pixel of this image has ground truth (all are NaN, infinite or not positive)")
+    prediction, truth = prediction[valid], truth[valid]
+    if not np.isfinite(prediction).all():
+        raise ValueError("the predicted disparity holds NaN or infinity; the training has probably diverged")
+    depth, true_depth = (to_depth_m(d, focal_px, baseline_m) for d in (prediction, truth))
+    ratio = np.maximum(depth / true_depth, true_depth / depth)
+    error_px = np.abs(prediction - truth)
+    return {
+        "abs_rel": float(np.mean(np.abs(depth - true_depth) / true_depth)),
+        "sq_rel": float(np.mean((depth - true_depth) ** 2 / true_depth)),
+        "rmse": float(np.sqrt(np.mean((depth - true_depth) ** 2))),
+        "rmse_log": float(np.sqrt(np.mean((np.log(depth) - np.log(true_depth)) ** 2))),
+        "a1": float(np.mean(ratio < 1.25)),
+        "a2": float(np.mean(ratio < 1.25**2)),
+        "a3": float(np.mean(ratio < 1.25**3)),
+        "epe": float(error_px.mean()),
+        "d1_all": float(100 * np.mean((error_px >= 3) & (error_px >= 0.05 * truth))),
+    }
+
+
+def to_depth_m(disparity_px: np.ndarray, focal_px: float, baseline_m: float) -> np.ndarray:
+    """Depth in metres, clamped to [0.001, 80]; no or negative disparity is the largest depth."""
+    with np.errstate(divide="ignore"):
+        depth = np.where(disparity_px > 0, focal_px * baseline_m / disparity_px, MAX_DEPTH_M)
+    return np.clip(depth, MIN_DEPTH_M, MAX_DEPTH_M)
+
+
+def to_pixels(disparity: Tensor, full_size: tuple[int, int]) -> np.ndarray:
+    """(h, w) disparity as a fraction of width -> (H, W) pixels of the full-size image, resized bilinearly."""
+    resized = torch.nn.functional.interpolate(
+        disparity[None, None].float(), size=tuple(full_size), mode="bilinear", align_corners=False
+    )
+    return resized[0, 0].cpu().numpy() * full_size[1]
+
+
+def to_points_m(picture: np.ndarray, disparity_px: np.ndarray, focal_px: float, baseline_m: float):
+    """Every pixel nearer than 80 m as a point in space, the principal point being the middle of the picture.
+
+    picture:      (H, W, 3) in [0, 1]
+    disparity_px: (H, W) at the picture's size; NaN pixels make no point
+    returns:      (N, 3) float32 x to the right, y down, z ahead in metres, and (N, 3) uint8 colours
+    """
+    h, w = disparity_px.shape
+    if picture.shape[:2] != (h, w):
+        raise ValueError(f"picture is {picture.shape[:2]}, disparity {(h, w)}; resize one of them first")
+    z = to_depth_m(np.nan_to_num(disparity_px), focal_px, baseline_m)
+    y, x = np.mgrid[:h, :w]
+    xyz = np.stack(((x - (w - 1) / 2) * z / focal_px, (y - (h - 1) / 2) * z / focal_px, z), axis=-1)
+    seen = z < MAX_DEPTH_M
+    return xyz[seen].astype(np.float32), (255 * picture[seen]).round().astype(np.uint8)
+
+
+# ---- From a network to pixels ----
+
+
+@torch.no_grad()
+def left_disparity(network, images: Tensor, post: bool = False) -> Tensor:
+    """(B, 3, h, w) images -> (B, h, w) left disparity on the CPU, fractions of the width.
+
+    network: a module, which is put in eval mode, or a function of images; returns maps, finest first
+    post:    also predict the mirrored images and join both, see `post_process`
+    """
+    if isinstance(network, torch.nn.Module):
+        network.eval()
+        images = images.to(next(network.parameters()).device)
+    left = network(images)[0][:, 0].float().cpu()
+    return post_process(left, network(images.flip(-1))[0][:, 0].float().cpu().flip(-1)) if post else left
+
+
+def post_process(d_left: Tensor, d_mirrored: Tensor) -> Tensor:
+    """Join a prediction with that of the mirrored image, mirrored back (Godard et al. 2017, section 3.3).
+
+    What only the left camera sees is wrong at the left of objects and of the image in the one, at the right in
+    the other. So the leftmost 5 % come from d_mirrored, the rightmost 5 % from d_left, the middle is their mean,
+    with linear ramps from 5 to 10 %. Both (..., h, w).
+    """
+    x = torch.linspace(0, 1, d_left.shape[-1], dtype=d_left.dtype, device=d_left.device)
+    at_left = 1 - (20 * (x - 0.05)).clamp(0, 1)
+    at_right = at_left.flip(-1)
+    middle = (d_left + d_mirrored) / 2
+    return at_left * d_mirrored + at_right * d_left + (1 - at_left - at_right) * middle
+
+
+def network_predictor(network, size: tuple[int, int], post: bool = False):
+    """A function of a sample that predicts its disparity in pixels, at the ground truth's size.
+
+    size: (height, width) of the images that the network gets
+    """
+
+    def predict(sample) -> np.ndarray:
+        disparity = left_disparity(network, resize(sample["left"], size)[None], post)[0]
+        return to_pixels(disparity, sample["disparity_px"].shape)
+
+    return predict
+
+
+def remembered(predict):
+    """`predict`, called once per sample name: for scoring one data set in several ways."""
+    known = {}
+
+    def recall(sample) -> np.ndarray:
+        if sample["name"] not in known:
+            known[sample["name"]] = predict(sample)
+        return known[sample["name"]]
+
+    return recall
+
+
+# ---- The baseline that looks at no picture ----
+
+
+class PixelMeanBaseline:
+    """Mean disparity of each pixel position over the ground truth of `dataset`: what all road scenes share.
+
+    Called with a sample it predicts pixels at the size of the sample's ground truth. `disparity` is the mean on
+    GRID, as a fraction of the width; cells that no ground truth covers (the sky) take the nearest cell's value.
+    Raises ValueError if there is no ground truth at all.
+    """
+
+    GRID = (96, 320)
+
+    def __init__(self, dataset):
+        sums = sum(truth_on_grid(dataset[i]["disparity_px"], self.GRID) for i in range(len(dataset)))
+        self.disparity = mean_of_cells(np.zeros((2, *self.GRID)) + sums)
+
+    def __call__(self, sample) -> np.ndarray:
+        return to_pixels(torch.from_numpy(self.disparity), sample["disparity_px"].shape)
+
+    def score(self, sample) -> dict[str, float]:
+        return score_sample(self, sample)
+
+
+class OtherScenesMean(PixelMeanBaseline):
+    """The pixel mean over all scenes of `dataset` but the sample's own and those of its drive.
+
+    For labelled data that the network has not trained on and that is scored as a whole, as in the paper's Table 1:
+    there is no training ground truth then, and the mean must not contain the scene that it is scored on.
+    """
+
+    def __init__(self, dataset):
+        names, grids = [], []
+        for i in range(len(dataset)):
+            sample = dataset[i]
+            names.append(sample["name"])
+            grids.append(truth_on_grid(sample["disparity_px"], self.GRID))
+        blocks = scene_blocks(names)
+        if len(blocks) == 1:  # a single recording: all but the image itself
+            blocks = [[i] for i in blocks[0]]
+        everything = sum(grids)
+        self.by_name = {}
+        for block in blocks:
+            others = mean_of_cells(everything - sum(grids[i] for i in block))
+            self.by_name |= {names[i]: others for i in block}
+
+    def __call__(self, sample) -> np.ndarray:
+        return to_pixels(torch.from_numpy(self.by_name[sample["name"]]), sample["disparity_px"].shape)
+
+
+def truth_on_grid(truth_px, grid: tuple[int, int]) -> np.ndarray:
+    """(2, *grid): mean of the known disparities in each cell, as a fraction of the width, and 1; both 0 if none is."""
+    truth = np.asarray(truth_px, dtype=np.float64)
+    y, x = np.nonzero(np.isfinite(truth) & (truth > 0))
+    cells = (y * grid[0] // truth.shape[0]) * grid[1] + x * grid[1] // truth.shape[1]
+    values = truth[y, x] / truth.shape[1]
+    total, count = (np.bincount(cells, w, grid[0] * grid[1]).reshape(grid) for w in (values, np.ones_like(values)))
+    return np.stack((total / count.clip(1), count > 0))  # so that each image has the same say, however large
+
+
+def mean_of_cells(sums_and_counts: np.ndarray) -> np.ndarray:
+    """(2, h, w) sum and count -> (h, w) float32 mean; empty cells take the value of the nearest one that is not."""
+    from scipy.ndimage import distance_transform_edt  # comes with scikit-image
+
+    total, count = sums_and_counts
+    if not (count > 0.5).any():
+        raise ValueError("no pixel has ground truth, so there is no mean: pass a labelled data set of several scenes")
+    nearest = distance_transform_edt(count < 0.5, return_distances=False, return_indices=True)
+    return (total[tuple(nearest)] / count[tuple(nearest)]).astype(np.float32)
+
+
+# ---- Tables ----
+
+
+def score_sample(predict, sample) -> dict[str, float]:
+    if "disparity_px" not in sample:
+        raise ValueError(f"{sample['name']} has no ground truth: read the data set with truth='occ' or 'noc'")
+    try:
+        return disparity_metrics(predict(sample), sample["disparity_px"], sample["focal_px"], sample["baseline_m"])
+    except ValueError as error:
+        raise ValueError(f"{sample['name']}: {error}") from error
+
+
+def evaluate(predict, dataset) -> pd.DataFrame:
+    """`disparity_metrics` of every sample, one row each, after its `name`.
+
+    predict: sample -> (H, W) disparity in pixels at the ground truth's size, e.g. `network_predictor(...)` or a
+             `PixelMeanBaseline`
+    """
+    samples = (dataset[i] for i in range(len(dataset)))
+    rows = tqdm(samples, total=len(dataset), desc="scoring", unit="image", leave=False)
+    return pd.DataFrame([{"name": sample["name"]} | score_sample(predict, sample) for sample in rows])
+
+
+def bootstrap_interval(values, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
+    """95 % percentile interval of the mean, from resampling the images with replacement."""
+    values = np.asarray(values, dtype=np.float64)
+    drawn = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
+    low, high = np.percentile(values[drawn].mean(axis=1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def error_by_mask(predict, dataset, masks) -> pd.DataFrame:
+    """Errors over all pixels of the data set in each mask; masks: sample -> {name: (H, W) bool}.
+
+    returns: index = mask name; pixels, abs_rel, epe (px), d1_all (percent)
+    """
+    sums = {}
+    for i in range(len(dataset)):
+        sample = dataset[i]
+        truth, prediction = np.asarray(sample["disparity_px"], dtype=np.float64), predict(sample)
+        for name, mask in masks(sample).items():
+            seen = np.asarray(mask) & np.isfinite(truth) & (truth > 0)
+            if seen.any():
+                scores = disparity_metrics(
+                    prediction[seen][None], truth[seen][None], sample["focal_px"], sample["baseline_m"]
+                )
+                row = np.array([1, *(scores[m] for m in ("abs_rel", "epe", "d1_all"))]) * seen.sum()
+                sums[name] = sums.get(name, 0) + row
+            sums.setdefault(name, np.zeros(4))
+    with np.errstate(invalid="ignore"):  # a mask without pixels has no error: NaN
+        table = {name: [int(total[0]), *(total[1:] / total[0])] for name, total in sums.items()}
+    return pd.DataFrame.from_dict(table, orient="index", columns=["pixels", "abs_rel", "epe", "d1_all"])
+
+
+def error_by_distance(predict, dataset, edges_m=(0, 10, 20, 40, 80)) -> pd.DataFrame:
+    """`error_by_mask` for bands of true depth in metres; the last one includes all that is farther."""
+    names = [f"{near}-{far} m" for near, far in pairwise(edges_m)]
+
+    def bands(sample):
+        depth = to_depth_m(np.asarray(sample["disparity_px"]), sample["focal_px"], sample["baseline_m"])
+        band = np.digitize(depth, edges_m[1:-1])
+        return {name: band == i for i, name in enumerate(names)}
+
+    return error_by_mask(predict, dataset, bands)
+
+
+def error_by_region(predict, dataset) -> pd.DataFrame:
+    """`error_by_mask` for each class, and lane paint and shiny surfaces beside plain road, of rendered streets."""
+
+    def regions(sample):
+        classes, paint, shiny = (np.asarray(sample[k]) for k in ("classes", "lane_paint", "shiny"))
+        masks = {name: classes == i for i, name in enumerate(CLASSES)}
+        plain = masks["road"] & ~paint & ~shiny
+        return masks | {"lane paint": paint, "shiny": shiny, "plain road": plain}
+
+    return error_by_mask(predict, dataset, regions)

@@ -1,0 +1,159 @@
+"""From a data set of pairs to batches: decoded once, augmented and ordered reproducibly.
+
+Every draw depends on (seed, epoch, index) alone and the order on (seed, epoch) alone, so neither the number
+of loader workers nor the number of training processes changes what the network sees.
+"""
+
+import os
+import shutil
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from monodepth_nb.sample import Sample
+from monodepth_nb.transforms import resize
+
+
+def draws(*key: int) -> torch.Generator:
+    """A random generator that depends on the given numbers only; neighbouring keys give unrelated draws."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+
+
+class PairCache(Dataset):
+    """The views of a data set, decoded and resized on first use, then kept in memory as 8-bit integers.
+
+    dataset: map-style data set of Samples
+    size:    (height, width) in pixels; None keeps the size of the first sample, which all others must share
+    yields Sample(left, right, name), float32 in [0, 1]; ground truth, whose size may differ, is left behind
+
+    The memory is shared: what one loader worker decodes serves them all. Values are rounded to 1/255 on first
+    access too, so that all epochs see the same.
+    """
+
+    def __init__(self, dataset: Dataset, size: tuple[int, int] | None = None):
+        if not len(dataset):
+            raise ValueError("the data set holds no pairs; check its folder")
+        self.dataset = dataset
+        self.size = tuple(size) if size else tuple(dataset[0]["left"].shape[-2:])
+        shape = (len(dataset), 2, 3, *self.size)
+        self.views = self.known = None
+        if fits_in_memory(int(np.prod(shape))):
+            self.views = torch.empty(shape, dtype=torch.uint8).share_memory_()
+            self.known = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]  # IndexError past the end, so that a plain `for` loop stops
+        left, right = self.pair(index).float() / 255
+        return Sample(left=left, right=right, name=f"pair {index}")
+
+    def pair(self, index: int) -> Tensor:
+        """(2, 3, H, W) uint8."""
+        if self.views is None:
+            return self.decode(index)
+        if not self.known[index]:
+            self.views[index] = self.decode(index)
+            self.known[index] = True  # set last: another process must never read half a pair
+        return self.views[index]
+
+    def decode(self, index: int) -> Tensor:
+        sample = self.dataset[index]
+        views = torch.stack([resize(sample[view], self.size) for view in ("left", "right")])
+        return (views * 255).round().to(torch.uint8)
+
+
+def fits_in_memory(size_bytes: int) -> bool:
+    """Whether a cache of this size leaves half of the memory free; warns when it does not."""
+    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 2**31
+    if os.path.isdir("/dev/shm"):  # where Linux keeps shared memory; containers often get 64 MB of it
+        room = min(room, shutil.disk_usage("/dev/shm").free)
+    if size_bytes <= room:
+        return True
+    warnings.warn(
+        f"the resized pairs need {size_bytes / 2**30:.2f} GiB and {room / 2**30:.2f} GiB of memory "
+        "may be shared: every epoch decodes them again. A smaller image size or fewer pairs avoid that.",
+        stacklevel=3,
+    )
+    return False
+
+
+class TrainingPairs(Dataset):
+    """Both views of each sample of `dataset`, changed by `transform` with draws of (seed, epoch, index).
+
+    Call `set_epoch` before each epoch, as with PyTorch's DistributedSampler.
+    """
+
+    def __init__(self, dataset: Dataset, transform=None, seed: int = 0):
+        self.dataset, self.transform, self.seed = dataset, transform, seed
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # loader workers outlive an epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.dataset[index]
+        pair = Sample({key: sample[key] for key in ("left", "right", "name")})  # truth may differ in size
+        if self.transform is None:
+            return pair
+        return self.transform(pair, draws(self.seed, self.epoch.item(), index))
+
+
+class EpochBatches(Sampler[list[int]]):
+    """The batches that process `rank` of `world` sees in the current epoch of `pairs`.
+
+    `batch_size` counts pairs per process: the processes share out batches of `world * batch_size`. Shuffled,
+    for training, every process gets equally many, as averaging their gradients asks for; at most `world` - 1
+    pairs of an epoch are left out for that. Unshuffled, for validation, nothing is left out.
+    """
+
+    def __init__(self, pairs: TrainingPairs, batch_size: int, shuffle: bool, rank: int = 0, world: int = 1):
+        self.pairs, self.batch_size, self.shuffle = pairs, batch_size, shuffle
+        self.rank, self.world = rank, world
+
+    def batches(self) -> list[list[int]]:
+        n = len(self.pairs)
+        order = torch.arange(n)
+        if self.shuffle:
+            order = torch.randperm(n, generator=draws(self.pairs.seed, self.pairs.epoch.item()))
+            order = order[: n - n % self.world]
+        shared = order.split(self.world * self.batch_size)
+        own = [batch.tensor_split(self.world)[self.rank].tolist() for batch in shared]
+        return [batch for batch in own if batch]
+
+    def __iter__(self):
+        return iter(self.batches())
+
+    def __len__(self) -> int:
+        return len(self.batches())
+
+
+def make_loader(
+    dataset: Dataset,
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    transform=None,
+    seed: int = 0,
+    workers: int = 0,
+    pin_memory: bool = False,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader:
+    """Batches of `left`, `right` (B, 3, H, W) float32; call `loader.dataset.set_epoch` before each epoch."""
+    pairs = TrainingPairs(dataset, transform, seed)
+    return DataLoader(
+        pairs,
+        batch_sampler=EpochBatches(pairs, batch_size, shuffle, rank, world),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        generator=torch.Generator().manual_seed(seed),  # else it draws worker seeds from the global generator
+    )

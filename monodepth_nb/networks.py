@@ -1,0 +1,316 @@
+"""The networks: one image in, four disparity maps out (Godard et al. 2017, section 3.1 and its supplement).
+
+Read from top to bottom: layers, encoder, decoder, networks. Shapes are written for the full width.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monodepth_nb.pretrained import Trunk, segmentation_trunk
+
+MAX_DISPARITY = 0.3  # of the image width; monodepth_model.py of the original code
+HEAD_BIAS = -2.4  # 0.3 * sigmoid(-2.4) = 0.025 of the width: the first guess is a far, not a near, plane
+DECODER_WIDTHS = (512, 256, 128, 64, 32, 16)  # deepest level first
+STRIDE = 64  # the encoder halves the image six times
+
+
+class ConvBlock(nn.Module):
+    """Convolution with 'same' zero padding, then ELU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - 1) // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.elu(self.conv(x), inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """1x1 to `channels`, strided 3x3, 1x1 to 4 * `channels`; plus a projection of the input; then ELU."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int):
+        super().__init__()
+        self.reduce = ConvBlock(in_channels, channels, 1)
+        self.middle = ConvBlock(channels, channels, 3, stride)
+        self.expand = nn.Conv2d(channels, 4 * channels, 1)
+        self.project = nn.Conv2d(in_channels, 4 * channels, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.elu(self.expand(self.middle(self.reduce(x))) + self.project(x), inplace=True)
+
+
+def residual_stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
+    """`blocks` bottlenecks to 4 * `channels`, halving the size.
+
+    Differs from the paper's code: the first block strides, as in ResNet, not the last: a third less work.
+    """
+    rest = [Bottleneck(4 * channels, channels, 1) for _ in range(blocks - 1)]
+    return nn.Sequential(Bottleneck(in_channels, channels, 2), *rest)
+
+
+class ScratchEncoder(nn.Module):
+    """Six features, finest first, like ResNet-50's without batch norm. `channels` lists their widths."""
+
+    def __init__(self, width: float = 1.0):
+        super().__init__()
+        c64, c128, c256, c512 = (scaled(c, width) for c in (64, 128, 256, 512))
+        self.conv1 = ConvBlock(3, c64, 7, stride=2)
+        self.pool1 = nn.MaxPool2d(3, stride=2, padding=1)
+        self.conv2 = residual_stage(c64, c64, 3)
+        self.conv3 = residual_stage(4 * c64, c128, 4)
+        self.conv4 = residual_stage(4 * c128, c256, 6)
+        self.conv5 = residual_stage(4 * c256, c512, 3)
+        self.channels = [c64, c64, 4 * c64, 4 * c128, 4 * c256, 4 * c512]
+
+    def forward(self, image: Tensor) -> list[Tensor]:  # (B, 3, H, W)
+        features = [self.conv1(image)]                 # (B, 64, H/2, W/2)
+        features.append(self.pool1(features[-1]))      # (B, 64, H/4, W/4)
+        features.append(self.conv2(features[-1]))      # (B, 256, H/8, W/8)
+        features.append(self.conv3(features[-1]))      # (B, 512, H/16, W/16)
+        features.append(self.conv4(features[-1]))      # (B, 1024, H/32, W/32)
+        features.append(self.conv5(features[-1]))      # (B, 2048, H/64, W/64)
+        return features
+
+
+class DisparityHead(nn.Module):
+    """Features to (left, right) disparity, each in (0, 0.3) of the width."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2, kernel_size=3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:                  # (B, channels, h, w)
+        return MAX_DISPARITY * self.conv(features).sigmoid()        # (B, 2, h, w)
+
+
+class UpConv(nn.Module):
+    """x2 upsampling, then a 3x3 ConvBlock."""
+
+    def __init__(self, in_channels: int, out_channels: int, upsampling: str):
+        super().__init__()
+        self.upsampling = upsampling
+        self.conv = ConvBlock(in_channels, out_channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(upsample(x, self.upsampling))
+
+
+class Decoder(nn.Module):
+    """From the deepest feature to full size; skips join on the way, the last four levels predict."""
+
+    def __init__(self, channels: list[int], width: float, upsampling: str):
+        super().__init__()
+        self.upsampling = upsampling
+        levels = len(channels)
+        widths = [scaled(c, width) for c in DECODER_WIDTHS[-levels:]]
+        inputs = [channels[-1], *widths[:-1]]
+        skips = [*channels[-2::-1], 0]  # the finest level has no skip
+        self.first_head = levels - 4
+        joined = [2 if level > self.first_head else 0 for level in range(levels)]  # coarser level's disparity
+        self.upconvs = nn.ModuleList(UpConv(i, o, upsampling) for i, o in zip(inputs, widths, strict=True))
+        self.iconvs = nn.ModuleList(
+            ConvBlock(o + s + d, o, 3) for o, s, d in zip(widths, skips, joined, strict=True)
+        )
+        self.heads = nn.ModuleList(DisparityHead(o) for o in widths[self.first_head :])
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        x, skips, disparities = features[-1], features[-2::-1], []
+        for level, (upconv, iconv) in enumerate(zip(self.upconvs, self.iconvs, strict=True)):
+            parts = [upconv(x), *skips[level : level + 1]]
+            if disparities:
+                parts.append(upsample(disparities[-1], self.upsampling))
+            x = iconv(torch.cat(parts, dim=1))
+            if level >= self.first_head:
+                disparities.append(self.heads[level - self.first_head](x))
+        return disparities[::-1]
+
+
+class DispResNet(nn.Module):
+    """Disparity of both views of a stereo pair from its left image.
+
+    encoder:    "scratch", the paper's ResNet variant without batch norm; "imagenet", torchvision's ResNet-50;
+                for small machines "imagenet18" and "imagenet34"
+    width:      multiplies every channel count but those of an ImageNet encoder; from scratch, 1.0 has 58.45 M
+                parameters, 0.25 has 3.7 M
+    upsampling: "nearest" (paper) or "bilinear" (the course project)
+    trainable_encoder: fine-tune the ImageNet encoder instead of freezing it
+    weights:    of the ImageNet encoder: "default" (ResNet-50: IMAGENET1K_V2), "V1" (IMAGENET1K_V1), "random"
+
+    forward: (B, 3, H, W), RGB in [0, 1], H and W multiples of 64 -> list of four (B, 2, H/2^s, W/2^s),
+    s = 0..3, finest first; channel 0 = left disparity, 1 = right disparity, fractions of the image width in
+    (0, 0.3).
+    Raises pretrained.WeightsUnavailable.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "scratch",
+        width: float = 1.0,
+        upsampling: str = "nearest",
+        trainable_encoder: bool = False,
+        weights: str = "default",
+    ):
+        super().__init__()
+        check_option("encoder", encoder, ENCODERS)
+        check_option("upsampling", upsampling, UPSAMPLINGS)
+        check_option("weights", weights, IMAGENET_WEIGHTS)
+        self.arguments = {
+            "network": "DispResNet", "encoder": encoder, "width": width, "upsampling": upsampling,
+            "trainable_encoder": trainable_encoder, "weights": weights,
+        }  # fmt: skip
+        if encoder == "scratch":
+            self.encoder = ScratchEncoder(width)
+            initialise(self.encoder)
+        else:
+            trunk = Trunk(ENCODERS[encoder], IMAGENET_WEIGHTS[weights], trainable=trainable_encoder)
+            self.encoder = trunk.level_out()
+        self.decoder = Decoder(self.encoder.channels, width, upsampling)
+        initialise(self.decoder)
+
+    @property
+    def pretrained(self) -> str:
+        """What the encoder knew before training, for tables and figures."""
+        trunk = ENCODERS[self.arguments["encoder"]]
+        return f"{trunk}, {IMAGENET_WEIGHTS[self.arguments['weights']]} weights" if trunk else "nothing"
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        check_size(image)
+        return self.decoder(self.encoder(image))
+
+
+class SemanticEncoder(nn.Module):
+    """A scratch encoder whose skips at 1/4 and 1/8 are widened by frozen features; its layers see none.
+
+    "wide" concatenates the features as they are: with ResNet-50, 256 channels at 1/4 and 3,584 at 1/8.
+    "projected" brings them to 64 and 128 channels (times `width`) by 1x1 ConvBlocks first, so that they do
+    not outnumber the skips' own 64 and 256 channels fourfold and fourteenfold.
+    """
+
+    def __init__(self, trunk: Trunk, join: str, width: float):
+        super().__init__()
+        self.trunk, self.scratch = trunk, ScratchEncoder(width)
+        found = [trunk.channels[1], sum(trunk.channels[2:])]
+        if join == "wide":
+            joined, layers = found, [nn.Identity(), nn.Identity()]
+        else:
+            joined = [scaled(64, width), scaled(128, width)]
+            layers = [ConvBlock(f, j, 1) for f, j in zip(found, joined, strict=True)]
+        self.joins = nn.ModuleList(layers)
+        self.channels = self.scratch.channels.copy()
+        self.channels[1] += joined[0]
+        self.channels[2] += joined[1]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = self.scratch(image)
+        _, quarter, *deeper = self.trunk(image)
+        size = features[2].shape[-2:]
+        eighth = torch.cat([F.interpolate(f, size, mode="bilinear") for f in deeper], dim=1)
+        features[1] = torch.cat([features[1], self.joins[0](quarter)], dim=1)
+        features[2] = torch.cat([features[2], self.joins[1](eighth)], dim=1)
+        return features
+
+
+class SemanticDispResNet(nn.Module):
+    """The scratch network, given the features of a frozen network that has learnt to segment.
+
+    weights:    where the frozen features come from. "coco": FCN-ResNet50, whose classes know car, bus and
+                person but no road, building or sky; "streets:PATH": our own segmenter of rendered streets.
+                Controls of the same shape: "imagenet" (trained, but not to segment), "random" (not trained)
+    trunk:      "resnet50", dilated as in FCN-ResNet50 (layers 2 to 4 at 1/8); or "resnet18", "resnet34",
+                whose layers 3 and 4 are upsampled to 1/8
+    join:       "projected", or "wide" as in the course project; see `SemanticEncoder`
+    width, upsampling, forward, errors: as in `DispResNet`; width leaves the frozen trunk alone
+
+    With one seed, networks that differ in `weights` only start from the same trainable tensors.
+    """
+
+    def __init__(
+        self,
+        weights: str = "coco",
+        trunk: str = "resnet50",
+        join: str = "projected",
+        width: float = 1.0,
+        upsampling: str = "nearest",
+    ):
+        super().__init__()
+        check_option("join", join, ("projected", "wide"))
+        check_option("upsampling", upsampling, UPSAMPLINGS)
+        self.arguments = {
+            "network": "SemanticDispResNet", "weights": weights, "trunk": trunk, "join": join, "width": width,
+            "upsampling": upsampling,
+        }  # fmt: skip
+        self.encoder = SemanticEncoder(segmentation_trunk(trunk, weights).level_out(), join, width)
+        self.decoder = Decoder(self.encoder.channels, width, upsampling)
+        for new in (self.encoder.scratch, self.encoder.joins, self.decoder):
+            initialise(new)
+
+    @property
+    def pretrained(self) -> str:
+        """What the frozen features come from, for tables and figures."""
+        return f"{self.arguments['trunk']}, {self.arguments['weights']} weights"
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        check_size(image)
+        return self.decoder(self.encoder(image))
+
+
+def build_network(arguments: dict, download: bool = True) -> nn.Module:
+    """The network whose `arguments` these are; without `download`, one that waits for `load_state_dict`.
+
+    That one needs no file of pretrained weights, for frozen tensors are in the checkpoint too; it is labelled
+    by the weights that it will hold.
+    """
+    options = dict(arguments)
+    kind = options.pop("network", None)
+    check_option("network", kind, NETWORKS)
+    network = NETWORKS[kind](**(options if download else {**options, "weights": "random"}))
+    network.arguments["weights"] = arguments["weights"]
+    return network
+
+
+ENCODERS = {"scratch": None, "imagenet": "resnet50", "imagenet18": "resnet18", "imagenet34": "resnet34"}
+IMAGENET_WEIGHTS = {"default": "imagenet", "V1": "imagenet-v1", "random": "random"}
+UPSAMPLINGS = ("nearest", "bilinear")
+NETWORKS = {"DispResNet": DispResNet, "SemanticDispResNet": SemanticDispResNet}
+
+
+def check_option(name: str, value, known) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(known)}")
+
+
+def scaled(channels: int, width: float) -> int:
+    """Channel count times the width multiplier, at least 1."""
+    return max(1, round(channels * width))
+
+
+def upsample(x: Tensor, mode: str) -> Tensor:
+    """Twice the size."""
+    return F.interpolate(x, scale_factor=2, mode=mode)
+
+
+def initialise(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases; disparity heads start at a small disparity.
+
+    Differs from the paper: its heads start at half of the largest disparity (bias 0 -> 0.15 of the width,
+    186 px on KITTI), from where small data sets may never recover.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    for layer in module.modules():
+        if isinstance(layer, DisparityHead):
+            nn.init.constant_(layer.conv.bias, HEAD_BIAS)
+
+
+def check_size(image: Tensor) -> None:
+    """Raise ValueError unless `image` is (B, 3, H, W) with H and W multiples of 64."""
+    if image.dim() != 4 or image.shape[1] != 3:
+        raise ValueError(f"expected images of shape (batch, 3, height, width), got {tuple(image.shape)}")
+    h, w = image.shape[-2:]
+    if h % STRIDE or w % STRIDE or not h or not w:
+        nearest = tuple(max(STRIDE, round(n / STRIDE) * STRIDE) for n in (h, w))
+        remedy = f"resize to {nearest[0]} x {nearest[1]}"
+        raise ValueError(f"image size {h} x {w} is not a multiple of {STRIDE}; {remedy}")

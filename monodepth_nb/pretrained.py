@@ -1,0 +1,184 @@
+"""Features of torchvision's ResNets, with weights of ImageNet, of COCO, of rendered streets, or random ones.
+
+Nothing falls back silently: weights that cannot be had raise `WeightsUnavailable`; random ones are asked for.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.models.segmentation import FCN_ResNet50_Weights
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
+LEVELS = ("relu", "layer1", "layer2", "layer3", "layer4")  # each ends with a ReLU: features after activation
+SPREAD = 0.2  # standard deviation; the levels of a fresh networks.ScratchEncoder have 0.13 to 0.27
+STREETS = "streets:"  # followed by the path of a file that `segmenter.save_segmenter` wrote
+
+
+class WeightsUnavailable(RuntimeError):
+    """Pretrained weights could not be downloaded or read; the message says how to go on."""
+
+
+class Trunk(nn.Module):
+    """A torchvision ResNet without its classifier: an image in, five features out, finest first.
+
+    name:      "resnet18", "resnet34" or "resnet50"
+    weights:   "imagenet" (torchvision's best: version 2 for resnet50), "imagenet-v1", "coco" (backbone of an
+               FCN-ResNet50 trained on COCO with VOC's classes), "streets:PATH" (of our `Segmenter`), "random"
+    dilated:   keep the last two levels at 1/8, as FCN-ResNet50 does; resnet50 only
+    trainable: False freezes parameters and batch-norm statistics, also in `.train()` mode; no gradient passes
+
+    forward: (B, 3, H, W), RGB in [0, 1] -> five (B, channels[i], H/s, W/s), s = 2, 4, 8, 16, 32; if dilated
+    2, 4, 8, 8, 8
+    Raises WeightsUnavailable and, for names or options that do not exist, ValueError.
+    """
+
+    def __init__(self, name: str, weights: str, dilated: bool = False, trainable: bool = False):
+        super().__init__()
+        self.name, self.trainable = name, trainable
+        self.kept: deque = deque(maxlen=0)  # (image, features); `remembered_features` makes room
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        self.register_buffer("scale", torch.ones(len(LEVELS)))
+        resnet = make_resnet(name, weights, dilated)
+        self.channels = [64, *(resnet.inplanes // n for n in (8, 4, 2, 1))]
+        self.body = create_feature_extractor(resnet, list(LEVELS)).requires_grad_(trainable)
+        self.train()
+
+    def level_out(self) -> "Trunk":
+        """Scale each level so that its features deviate by SPREAD, for layers behind it that start afresh.
+
+        Differs from the course project: there, a fresh decoder behind loud features starts at disparities all
+        over the range. Also, sources that are compared should differ in what they know, not in how loud they
+        are: random weights make resnet50's last level deviate by 22, its first by 0.2.
+        """
+        probe = copy.deepcopy(self).train()  # a copy: this picture must leave no mark on batch norm
+        with torch.no_grad():
+            self.scale.copy_(SPREAD / torch.stack([level.std() for level in probe(colour_blobs())]))
+        return self
+
+    def train(self, mode: bool = True) -> "Trunk":
+        # PyTorch switches every submodule; a frozen one must go on using, and keep, its stored statistics.
+        return super().train(mode and self.trainable)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        if self.trainable:
+            return self.features(image)
+        for seen, features in self.kept:
+            if seen.device == image.device and torch.equal(seen, image):
+                return list(features)
+        # Tensors of inference mode could not serve a later training step.
+        with torch.inference_mode(False), torch.no_grad():
+            features = self.features(image)
+            self.kept.append((image.clone(), features))
+        return list(features)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        levels = self.body((image - self.mean) / self.std).values()
+        return [level * scale for level, scale in zip(levels, self.scale, strict=True)]
+
+
+def segmentation_trunk(name: str, weights: str, trainable: bool = False) -> Trunk:
+    """The trunk as a segmentation network has it: dilated, like FCN-ResNet50's, where torchvision can."""
+    return Trunk(name, weights, dilated=name == "resnet50", trainable=trainable)
+
+
+@contextmanager
+def remembered_features(network: nn.Module, batches: int = 4) -> Iterator[None]:
+    """Within the block, frozen trunks of `network` compute the features of a batch once.
+
+    Same result, for images that come again unchanged, as in the single-image study. The last `batches`
+    different batches are kept; the memory is free after the block.
+    """
+    trunks = [m for m in network.modules() if isinstance(m, Trunk)]
+    for trunk in trunks:
+        trunk.kept = deque(maxlen=batches)
+    try:
+        yield
+    finally:
+        for trunk in trunks:
+            trunk.kept = deque(maxlen=0)
+
+
+def make_resnet(name: str, weights: str, dilated: bool) -> nn.Module:
+    """torchvision's ResNet with `weights` and without its last layer."""
+    if name not in ("resnet18", "resnet34", "resnet50"):
+        raise ValueError(f"unknown trunk {name!r}; known: resnet18, resnet34, resnet50")
+    if dilated and name != "resnet50":
+        raise ValueError(f"torchvision's {name} cannot be dilated; pass dilated=False or take resnet50")
+    resnet = models.get_model(name, weights=None, replace_stride_with_dilation=[False, dilated, dilated])
+    resnet.fc = nn.Identity()
+    if weights != "random":
+        tensors, origin = find_weights(name, weights)
+        try:
+            resnet.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise WeightsUnavailable(
+                f"{origin} does not hold the weights of {name}: delete it and get it anew\n{error}"
+            ) from error
+    return resnet
+
+
+def find_weights(name: str, weights: str) -> tuple[dict[str, Tensor], Path]:
+    """Tensors of the ResNet `name` without its last layer, and the file they are in."""
+    if weights.startswith(STREETS):
+        return read_segmenter_trunk(name, Path(weights.removeprefix(STREETS)))
+    if weights == "coco":
+        if name != "resnet50":
+            raise ValueError(f"torchvision's COCO weights are of resnet50, not {name}; pass trunk='resnet50'")
+        tensors, path = fetch(FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1)
+        return with_prefix(tensors, "backbone."), path
+    if weights not in ("imagenet", "imagenet-v1"):
+        known = f"imagenet, imagenet-v1, coco, {STREETS}PATH, random"
+        raise ValueError(f"unknown weights {weights!r}; known: {known}")
+    versions = models.get_model_weights(name)
+    tensors, path = fetch(versions.DEFAULT if weights == "imagenet" else versions.IMAGENET1K_V1)
+    return {key: t for key, t in tensors.items() if not key.startswith("fc.")}, path
+
+
+def fetch(weights: models.WeightsEnum) -> tuple[dict[str, Tensor], Path]:
+    """The tensors of torchvision's `weights`, from torch hub's folder or else the network, and their file."""
+    path = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(weights.url).name)
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True), path
+    except Exception as error:  # the network, the disk, the hash and the unpickler each raise their own
+        state = "is there and cannot be read: delete it first" if path.exists() else "is not there"
+        raise WeightsUnavailable(
+            f"no {weights}: {type(error).__name__}: {error}\n"
+            f"Tried {weights.url}; {path} {state}.\n"
+            f"Either download it elsewhere and put the file at {path} (TORCH_HOME moves the folder), "
+            'or choose weights="random", in the knowledge that the result says nothing of pretraining.'
+        ) from error
+
+
+def read_segmenter_trunk(name: str, path: Path) -> tuple[dict[str, Tensor], Path]:
+    """The trunk's tensors in a file written by `segmenter.save_segmenter`."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        trunk, tensors = saved["trunk"], with_prefix(saved["tensors"], "trunk.body.")
+    except FileNotFoundError:
+        remedy = "run `python -m monodepth_nb train-segmenter`"
+        raise WeightsUnavailable(f"{path} does not exist: {remedy}") from None
+    except Exception as error:
+        raise WeightsUnavailable(f"{path} is not a segmenter's file ({error}): train it again") from error
+    if trunk != name:
+        raise ValueError(f"{path} holds a {trunk}, not a {name}: pass trunk={trunk!r}")
+    return tensors, path
+
+
+def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names begin with `prefix`, named by the rest."""
+    return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+
+
+def colour_blobs() -> Tensor:
+    """(1, 3, 64, 128) smooth random colours, always the same: a picture of nothing, for scales and shapes."""
+    dots = torch.rand(1, 3, 8, 16, generator=torch.Generator().manual_seed(0))
+    return F.interpolate(dots, size=(64, 128), mode="bilinear")

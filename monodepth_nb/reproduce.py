@@ -1,0 +1,130 @@
+"""Run the notebooks and build the report: `make reproduce`, or `python -m monodepth_nb.reproduce`.
+
+Leaves under build/: executed copies (.ipynb and .html), figures, one table of results (results.csv) and a page to
+look at (index.html). `--commit` also stores the outputs in notebooks/*.ipynb.
+"""
+
+import argparse
+import html
+import os
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pandas as pd
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from tqdm.auto import tqdm
+
+from monodepth_nb.profiles import Profile, choose_profile
+from monodepth_nb.results import BUILD, ROOT, load_results
+
+NOTEBOOKS = ROOT / "notebooks"
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>monodepth_nb: results</title>
+<style>
+ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: auto; padding: 1rem; color: #222 }}
+ img {{ max-width: 100%; height: auto }}
+ table {{ border-collapse: collapse; font-size: 0.85rem }} div.wide {{ overflow-x: auto }}
+ td, th {{ padding: 0.2rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left }}
+</style>
+<h1>Depth from a single picture</h1>
+<p>{provenance}</p>
+<h2>Notebooks</h2><ul>{links}</ul>
+{sections}
+</html>
+"""
+
+
+def execute(path: Path, profile: Profile) -> nbformat.NotebookNode:
+    """The notebook `path` (.py), run in its own folder, with outputs. Raises CellExecutionError as it is met."""
+    notebook = jupytext.read(path)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    folder = {"metadata": {"path": path.parent}}
+    client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=folder)
+    os.environ["MONODEPTH_PROFILE"] = profile.name
+    code_cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    with tqdm(total=code_cells, desc=path.stem, unit="cell") as bar:
+        client.on_cell_executed = lambda **_: bar.update()
+        client.execute()
+    return without_debris(notebook)
+
+
+def without_debris(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop what a progress bar leaves behind (stderr, widgets that need a live kernel) and run times."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and not is_widget(o)]
+    notebook.metadata.pop("widgets", None)
+    return notebook
+
+
+def is_widget(output) -> bool:
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write the .ipynb as one piece: a kill leaves the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(jupytext.writes(notebook, fmt="ipynb"))
+    temporary.replace(path)
+
+
+def write_html(notebook: nbformat.NotebookNode, path: Path) -> None:
+    body, _ = HTMLExporter().from_notebook_node(notebook)
+    path.write_text(body)
+
+
+def write_page(profile: Profile, minutes: float) -> Path:
+    """build/index.html: verdicts, results, pictures and links, readable without a network."""
+    folder = BUILD / profile.name
+    results = load_results(profile)
+    results.to_csv(BUILD / "results.csv", index=False)
+    names = sorted(p.stem for p in folder.glob("*.html"))
+    links = "".join(f'<li><a href="{profile.name}/{n}.html">{n.replace("_", " ")}</a></li>' for n in names)
+    sections = ""
+    if (folder / "verdicts.csv").is_file():
+        sections += "<h2>Verdicts</h2>" + table(pd.read_csv(folder / "verdicts.csv"))
+    sections += "<h2>Pictures</h2>" + "".join(
+        f'<p><img src="{profile.name}/figures/{p.name}" alt="{html.escape(p.stem)}" loading="lazy"></p>'
+        for p in sorted((folder / "figures").glob("*.png"))
+    )
+    summary = results.groupby(["notebook", "data", "experiment", "metric"], sort=False)["value"]
+    sections += "<h2>Results</h2>" + table(summary.agg(["mean", "min", "max", "count"]).reset_index())
+    provenance = f"{profile.label('all notebooks')}; {time.strftime('%Y-%m-%d')}; {minutes:.0f} min in total"
+    page = BUILD / "index.html"
+    page.write_text(PAGE.format(provenance=html.escape(provenance), links=links, sections=sections))
+    return page
+
+
+def table(frame: pd.DataFrame) -> str:
+    return f'<div class="wide">{frame.to_html(index=False, float_format="%.4g", border=0)}</div>'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run the notebooks and build the report under build/.")
+    parser.add_argument("notebooks", nargs="*", help="numbers such as 02; default: all")
+    parser.add_argument("--commit", action="store_true", help="store the outputs in notebooks/*.ipynb too")
+    args = parser.parse_args()
+    profile, started = choose_profile(), time.perf_counter()
+    scripts = [p for p in sorted(NOTEBOOKS.glob("0*.py")) if not args.notebooks or p.name[:2] in args.notebooks]
+    if not scripts:
+        sys.exit(f"no notebook of {NOTEBOOKS} is called {', '.join(args.notebooks)}")
+    print(f"profile {profile.name}: {len(scripts)} notebooks")
+    for script in scripts:
+        notebook = execute(script, profile)
+        write_notebook(notebook, BUILD / profile.name / f"{script.stem}.ipynb")
+        write_html(notebook, BUILD / profile.name / f"{script.stem}.html")
+        if args.commit:
+            write_notebook(notebook, script.with_suffix(".ipynb"))
+    page = write_page(profile, (time.perf_counter() - started) / 60)
+    print(f"results: {BUILD / 'results.csv'}\nlook at: {page}")
+
+
+if __name__ == "__main__":
+    main()

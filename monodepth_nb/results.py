@@ -1,0 +1,72 @@
+"""What the notebooks found: figures, numbers and their provenance, kept under build/ for the report."""
+
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from monodepth_nb.profiles import Profile
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = Path(os.environ.get("MONODEPTH_BUILD", ROOT / "build"))
+
+
+class Record:
+    """Collects one notebook's numbers and figures: `build/PROFILE/NOTEBOOK.csv` and `build/PROFILE/figures/`.
+
+    Every number carries the notebook, experiment, seed, metric and data it belongs to, so that the verdicts in the
+    last notebook and the report are computed from what was measured, not typed.
+    """
+
+    def __init__(self, notebook: str, profile: Profile):
+        self.notebook, self.profile = notebook, profile
+        self.folder = BUILD / profile.name
+        self.started = time.perf_counter()
+        self.rows: list[dict] = []
+
+    def add(self, experiment: str, data: str, seed: int = 0, **metrics: float) -> None:
+        """Note numbers of one run and write the notebook's table anew."""
+        self.rows += [
+            {"notebook": self.notebook, "profile": self.profile.name, "data": data, "experiment": experiment,
+             "seed": seed, "metric": name, "value": float(value)} for name, value in metrics.items()
+        ]  # fmt: skip
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(self.rows).to_csv(self.folder / f"{self.notebook}.csv", index=False)
+
+    def figure(self, name: str, figure: Figure) -> Figure:
+        """Save a figure for the report and give it back for display."""
+        folder = self.folder / "figures"
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / f"{self.notebook}_{name}.png", dpi=100)
+        return figure
+
+    def provenance(self, data: str) -> str:
+        """One line: profile, data, device, versions, date, duration."""
+        minutes = (time.perf_counter() - self.started) / 60
+        versions = f"Python {platform.python_version()}, torch {version('torch')}, torchvision {version('torchvision')}"
+        return (
+            f"Provenance: {self.profile.name} profile; data: {data}; {device_name()}; {versions}; "
+            f"{time.strftime('%Y-%m-%d')}; {minutes:.1f} min"
+        )
+
+
+def device_name() -> str:
+    """The device in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    if torch.backends.mps.is_available():
+        return "Apple GPU (MPS)"
+    return f"CPU with {torch.get_num_threads()} threads"
+
+
+def load_results(profile: Profile) -> pd.DataFrame:
+    """All numbers the notebooks have saved with this profile. Raises FileNotFoundError if there are none."""
+    tables = sorted((BUILD / profile.name).glob("[0-9]*.csv"))
+    if not tables:
+        raise FileNotFoundError(f"no results under {BUILD / profile.name}; run the notebooks before this one")
+    return pd.concat([pd.read_csv(t) for t in tables], ignore_index=True)

@@ -1,0 +1,427 @@
+"""Training: the same `fit` for notebooks, the command line and several processes.
+
+Read from the bottom up: `fit` is the story, `Trainer` one step and one epoch of it, the rest its parts.
+"""
+
+import os
+import random
+import time
+import warnings
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from monodepth_nb import checkpoints
+from monodepth_nb.evaluation import evaluate, network_predictor
+from monodepth_nb.loading import make_loader
+from monodepth_nb.losses import LossTerms, MonodepthLoss
+from monodepth_nb.networks import MAX_DISPARITY, STRIDE
+from monodepth_nb.processes import process_count, process_rank, summed_over_processes
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss became infinite or NaN."""
+
+
+class OutOfMemory(RuntimeError):
+    """A batch does not fit in the device's memory."""
+
+
+# ---- What to do ----
+
+
+def constant(epoch: int, epochs: int) -> float:
+    return 1.0
+
+
+def halving(epoch: int, epochs: int) -> float:
+    """1 for the first 60 % of the training, then 1/2, then 1/4 for the last 20 % (section 4 of the paper)."""
+    if 5 * epoch < 3 * epochs:
+        return 1.0
+    return 0.5 if 5 * epoch < 4 * epochs else 0.25
+
+
+def cosine(epoch: int, epochs: int) -> float:
+    """Rises linearly for the first 5 % of the training (at least an epoch), then falls to 0 as a cosine."""
+    warm_up = max(1, epochs // 20)
+    if epoch < warm_up:
+        return (epoch + 1) / (warm_up + 1)
+    return 0.5 + 0.5 * float(np.cos(np.pi * (epoch - warm_up) / max(1, epochs - warm_up)))
+
+
+# Learning-rate factor of an epoch, counted from 0, of `epochs`.
+SCHEDULES = {"constant": constant, "halving": halving, "cosine": cosine}
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    epochs: int = 50
+    batch_size: int = 8  # pairs per process and step
+    learning_rate: float = 1e-4  # of Adam, at the start
+    schedule: str = "constant"  # one of SCHEDULES
+    encoder_learning_rate: float | None = None  # of the trainable part of model.encoder; None: learning_rate
+    seed: int = 0  # of order, augmentation and what the network draws itself
+    metrics_every: int = 0  # epochs between scores against ground truth; 0: after the last only
+    checkpoint_every: int = 1  # epochs between checkpoints in the run folder
+    precision: str = "auto"  # one of PRECISIONS; auto: bf16 or else fp16 on CUDA, fp32 elsewhere
+    compile: bool = False  # torch.compile the network: slow to start, faster steps on CUDA
+    workers: int | None = None  # processes that prepare batches; None: as many as are useful on the device
+
+    def __post_init__(self):
+        require_known("schedule", self.schedule, SCHEDULES)
+        require_known("precision", self.precision, PRECISIONS)
+        for name in ("epochs", "batch_size", "learning_rate", "checkpoint_every"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be larger than 0")
+
+
+def require_known(what: str, name: str, known) -> None:
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed PyTorch (all devices), NumPy and Python; call it before a network is built."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002, for libraries that use the global generator
+    torch.manual_seed(seed)
+
+
+def choose_device() -> torch.device:
+    """CUDA if there, else Apple's MPS, else CPU. Under torchrun: the GPU of this process."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        # A T4 emulates bf16, slowly; its fp16 is fast.
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if precision == "fp16" and device.type != "cuda":
+        raise ValueError(f"precision fp16 needs a CUDA device, this is {device.type}; use fp32 or auto")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
+    """What Adam is to change: everything trainable, the encoder at its own learning rate if it has one."""
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if config.encoder_learning_rate is None:
+        return [{"params": [p for _, p in trainable]}]
+    encoder = [p for name, p in trainable if name.startswith("encoder.")]
+    rest = [p for name, p in trainable if not name.startswith("encoder.")]
+    return [{"params": rest}, {"params": encoder, "lr": config.encoder_learning_rate}]
+
+
+# ---- One epoch ----
+
+
+class Trainer:
+    """A network with its optimiser, schedule and number format; trains and validates one epoch at a time."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig, loss: nn.Module, device: torch.device):
+        self.device, self.dtype = device, autocast_dtype(config.precision, device)
+        self.layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        self.model = model.to(device, memory_format=self.layout)
+        self.loss = loss.to(device)
+        self.network = wrapped(self.model, config, device)
+        groups, fused = parameter_groups(model, config), device.type in ("cuda", "cpu")
+        self.optimizer = torch.optim.Adam(groups, config.learning_rate, (0.9, 0.999), eps=1e-8, fused=fused)
+        factor = SCHEDULES[config.schedule]
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda e: factor(e, config.epochs))
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+
+    def parts(self) -> dict:
+        """What a checkpoint needs besides the network."""
+        return {"optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
+
+    def learning_rate(self) -> float:
+        return self.scheduler.get_last_lr()[0]
+
+    def forward(self, network: nn.Module, batch) -> tuple[LossTerms, Tensor]:
+        """The loss terms, and the finest maps (B, 2, H, W)."""
+        views = (batch[view] for view in ("left", "right"))
+        left, right = (v.to(self.device, non_blocking=True, memory_format=self.layout) for v in views)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            disparities = network(left)
+        return self.loss(disparities, left, right), disparities[0].detach()
+
+    def train_step(self, batch) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        terms, finest = self.forward(self.network, batch)
+        self.scaler.scale(terms.total).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return as_row(terms, finest)
+
+    def epoch(
+        self, epoch: int, train_loader: DataLoader, validation_loader: DataLoader | None, bar: tqdm
+    ) -> tuple[dict, Tensor]:
+        """Train and validate once. Returns the row of the history; the `as_row`s of steps and validation."""
+        row, started = {"epoch": epoch, "learning_rate": self.learning_rate()}, time.perf_counter()
+        train_loader.dataset.set_epoch(epoch)
+        rows = self.train(train_loader, bar)
+        seconds = time.perf_counter() - started
+        row |= means(rows, "train")
+        bar.set_postfix(epoch=epoch, loss=f"{row['train_total']:.4f}", refresh=False)
+        pairs = rows[:, 0].sum().item()
+        if validation_loader:
+            rows = torch.cat((rows, self.validate(validation_loader)))
+            row |= means(rows[-1:], "validation")
+        return row | {"seconds": seconds, "pairs_per_s": pairs / seconds}, rows
+
+    def train(self, loader: DataLoader, bar: tqdm) -> Tensor:
+        """One pass over the pairs. Returns the `as_row` of every step, (steps, 7)."""
+        self.model.train()
+        rows, shown = [], time.monotonic()
+        for batch in loader:
+            with advice_on_memory(batch["left"].shape):
+                rows.append(self.train_step(batch))
+            bar.update(len(batch["left"]) * process_count())
+            # Reading a value makes an accelerator wait, so there the bar shows the loss once an epoch.
+            if self.device.type == "cpu" and time.monotonic() - shown > 0.5:
+                bar.set_postfix(loss=f"{rows[-1][1] / rows[-1][0]:.4f}", refresh=False)
+                shown = time.monotonic()
+        self.next_learning_rate()
+        return summed_over_processes(torch.stack(rows))
+
+    def next_learning_rate(self) -> None:
+        with warnings.catch_warnings() if self.scaler.is_enabled() else nullcontext():
+            if self.scaler.is_enabled():  # it may have skipped every step so far, which looks like a mistake
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            self.scheduler.step()
+
+    @torch.no_grad()
+    def validate(self, loader: DataLoader) -> Tensor:
+        """The sum of the rows of one pass without learning, (1, 7)."""
+        self.model.eval()
+        rows = [as_row(*self.forward(self.model, batch)) for batch in loader]
+        rows = torch.stack(rows) if rows else torch.zeros(1, 7, device=self.device)
+        return summed_over_processes(rows.sum(dim=0, keepdim=True))
+
+
+def wrapped(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
+    """The network as training calls it: its gradients averaged over the processes, compiled if asked for."""
+    network = model
+    if process_count() > 1:
+        network = DistributedDataParallel(model, [device.index] if device.type == "cuda" else None)
+    return torch.compile(network) if config.compile else network
+
+
+def as_row(terms: LossTerms, finest: Tensor) -> Tensor:
+    """What is kept of a step on n pairs, (7,): n, then n times each of total, appearance, smoothness,
+    consistency, spread and mean of the finest maps. Spread = standard deviation over a map / its mean.
+    """
+    deviation, mean = torch.std_mean(finest.float(), dim=(2, 3))
+    values = torch.stack((*(term.detach() for term in terms), (deviation / mean).mean(), mean.mean()))
+    return torch.cat((values.new_ones(1), values)) * len(finest)
+
+
+def means(rows: Tensor, prefix: str) -> dict[str, float]:
+    """The loss terms per pair, for the history."""
+    total = rows.sum(dim=0)
+    return {f"{prefix}_{name}": (total[1 + i] / total[0]).item() for i, name in enumerate(LossTerms._fields)}
+
+
+# ---- What can go wrong ----
+
+
+@contextmanager
+def advice_on_memory(shape: tuple[int, ...]):
+    """Turn "out of memory" of any device into `OutOfMemory`, which says what to try. shape: of a batch."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error).lower()
+        if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
+            raise
+        b, _, h, w = shape
+        smaller = " x ".join(str(max(STRIDE, n // 2 // STRIDE * STRIDE)) for n in (h, w))
+        advice = f"batch size {b // 2} or image size {smaller}" if b > 1 else f"image size {smaller}"
+        raise OutOfMemory(f"{b} pairs of {h} x {w} do not fit in memory: try {advice}") from error
+
+
+def require_finite_losses(rows: Tensor, row: dict, run_dir: Path | None) -> None:
+    """Raise TrainingDiverged if a step of the epoch, or its validation, gave values that are not finite."""
+    bad = (~rows.isfinite()).any(dim=1).nonzero()
+    if len(bad):
+        raise diverged(f"the loss is not finite at step {bad[0].item() + 1}", row, run_dir)
+
+
+def require_finite_weights(model: nn.Module, row: dict, run_dir: Path | None) -> None:
+    """Raise TrainingDiverged if the last step has spoilt the weights, which no loss has shown yet."""
+    if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
+        raise diverged("weights are not finite after the last step", row, run_dir)
+
+
+def diverged(what: str, row: dict, run_dir: Path | None) -> TrainingDiverged:
+    last = run_dir / "last.pt" if run_dir else None
+    good = f"the last good checkpoint is {last}" if last and last.exists() else "there is no checkpoint"
+    return TrainingDiverged(
+        f"{what} of epoch {row['epoch']}, at learning rate {row['learning_rate']:g}; {good}. "
+        "Try a third of the learning rate"
+    )
+
+
+def collapse(row: Tensor) -> str | None:
+    """How the maps behind a row of `as_row` have collapsed, if they have."""
+    spread, mean = (row[-2:] / row[0]).tolist()
+    if mean < 0.01 * MAX_DISPARITY:
+        return "nearly zero everywhere"
+    if mean > 0.99 * MAX_DISPARITY:
+        return f"nearly {MAX_DISPARITY} (the largest possible) everywhere"
+    return "the same everywhere" if spread < 1e-3 else None
+
+
+def warn_of_collapse(row: Tensor, epoch: int) -> bool:
+    how = collapse(row)
+    if how:
+        warnings.warn(
+            f"after epoch {epoch} the predicted disparity is {how}: the network has collapsed and will not "
+            "recover. Check that left and right are not swapped; try a smaller learning rate or other seed.",
+            stacklevel=3,
+        )
+    return bool(how)
+
+
+# ---- All epochs ----
+
+
+def predict_disparity(
+    model: nn.Module, data: Dataset, batch_size: int = 8, device: torch.device | None = None
+) -> Tensor:
+    """Finest disparity maps of the left images of `data`, without gradients.
+
+    device:  where to compute; the network stays there. None: where the network is
+    returns: (N, 2, H, W) float32 on the CPU, fractions of the image width; channel 0 = left, 1 = right view
+    The network is put back in the mode (train or eval) it was found in.
+    """
+    device = device or next(model.parameters()).device
+    was_training = model.training
+    model.to(device).eval()
+    maps = []
+    with torch.no_grad():
+        for indices in torch.arange(len(data)).split(batch_size):
+            images = torch.stack([data[i]["left"] for i in indices.tolist()])
+            maps.append(model(images.to(device))[0].float().cpu())
+    model.train(was_training)
+    return torch.cat(maps)
+
+
+def score(model: nn.Module, truth_data: Dataset) -> pd.DataFrame:
+    """`evaluation.evaluate` of a network, which is put in eval mode, at the size of the images of `truth_data`."""
+    return evaluate(network_predictor(model, image_size(truth_data)), truth_data)
+
+
+def image_size(data: Dataset) -> tuple[int, int]:
+    return tuple(data[0]["left"].shape[-2:])
+
+
+def make_loaders(
+    train_data: Dataset, validation_data: Dataset | None, transform, config: TrainConfig, device: torch.device
+) -> tuple[DataLoader, DataLoader | None]:
+    """This process's share of the batches. Only training is shuffled and augmented."""
+    cuda = device.type == "cuda"
+    workers = config.workers
+    if workers is None:  # a CPU has none to spare, and a few pairs are not worth them
+        workers = min(8, (os.cpu_count() or 1) // 2) if cuda and len(train_data) > config.batch_size else 0
+    options = {"batch_size": config.batch_size, "seed": config.seed, "pin_memory": cuda}
+    options |= {"rank": process_rank(), "world": process_count()}
+    train_loader = make_loader(train_data, shuffle=True, transform=transform, workers=workers, **options)
+    return train_loader, make_loader(validation_data, **options) if validation_data else None
+
+
+def is_due(epoch: int, every: int, epochs: int) -> bool:
+    """Every so many epochs, and after the last; 0: after the last only."""
+    return epoch == epochs or (every > 0 and epoch % every == 0)
+
+
+def fit(
+    model: nn.Module,
+    train_data: Dataset,
+    config: TrainConfig,
+    *,
+    validation_data: Dataset | None = None,
+    truth_data: Dataset | None = None,
+    loss: nn.Module | None = None,
+    transform=None,
+    run_dir: str | Path | None = None,
+    device: torch.device | None = None,
+    on_epoch=None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train `model` in place on stereo pairs, without labels. Seeds the global random generators.
+
+    train_data, validation_data: Samples with `left`, `right` (3, H, W), all of one size, e.g. a `PairCache`
+    truth_data: Samples with ground truth, to score the network on every `config.metrics_every` epochs
+    loss:       default: `MonodepthLoss()`
+    transform:  augmentation, called as transform(sample, generator); draws depend on (seed, epoch, index)
+    run_dir:    folder for checkpoints, history and figures. If it holds an unfinished run of these settings,
+                that is taken up and ends exactly as if it had not been interrupted
+    device:     default: `choose_device()`; the model stays there, in eval mode
+    on_epoch:   called as on_epoch(epoch, model) after every epoch
+    returns: one row per epoch: epoch (from 1), learning_rate, train_TERM, validation_TERM (per pair), seconds
+             (of training), pairs_per_s, and the metrics where they were taken
+
+    Ctrl-C ends the training; the rows so far are returned. Within `processes_of_torchrun`, the processes
+    share every batch. Raises TrainingDiverged, OutOfMemory and CheckpointError.
+    """
+    seed_everything(config.seed)  # what the network draws itself (dropout) is to depend on the config alone
+    device = torch.device(device or choose_device())
+    run_dir = Path(run_dir) if run_dir else None
+    trainer = Trainer(model, config, loss or MonodepthLoss(), device)
+    train_loader, validation_loader = make_loaders(train_data, validation_data, transform, config, device)
+
+    settings = checkpoints.settings_of(config, len(train_data), process_count())
+    history = checkpoints.resume(run_dir, model, settings, trainer.parts()) if run_dir else []
+    first = process_rank() == 0  # writes and speaks for all
+    if run_dir and first:
+        checkpoints.start_folder(run_dir, settings)
+    pairs, hidden, collapsed = len(train_data), not (progress and first), False
+    bar = tqdm(total=config.epochs * pairs, initial=len(history) * pairs, unit="pair", disable=hidden)
+    with bar, suppress(KeyboardInterrupt):
+        for epoch in range(len(history) + 1, config.epochs + 1):
+            row, rows = trainer.epoch(epoch, train_loader, validation_loader, bar)
+            require_finite_losses(rows, row, run_dir)
+            if first and not collapsed:
+                collapsed = warn_of_collapse(rows[-1], epoch)
+            if first and truth_data and is_due(epoch, config.metrics_every, config.epochs):
+                row |= score(model, truth_data).mean(numeric_only=True).to_dict()
+            history.append(row)
+            if first and run_dir and is_due(epoch, config.checkpoint_every, config.epochs):
+                require_finite_weights(model, row, run_dir)
+                checkpoints.save(run_dir, model, settings, history, trainer.parts())
+            if on_epoch:
+                on_epoch(epoch, model)
+    model.eval()
+    if run_dir and first and len(history) == config.epochs:
+        write_report(run_dir, model, history, train_data, truth_data)
+    return pd.DataFrame(history)
+
+
+def write_report(run_dir: Path, model: nn.Module, history: list[dict], train_data, truth_data=None) -> None:
+    """Figures and scores of a finished run: loss.png, figure.png and, with ground truth, metrics.csv."""
+    from monodepth_nb import figures  # Matplotlib takes a second to load
+    from monodepth_nb.report import best_median_worst_sheet
+
+    figures.loss_curves(pd.DataFrame(history), run_dir.name).savefig(run_dir / "loss.png")
+    if truth_data:
+        table = score(model, truth_data)
+        checkpoints.write_whole(run_dir / "metrics.csv", lambda path: table.to_csv(path, index=False))
+        predict = network_predictor(model, image_size(truth_data))
+        figure = best_median_worst_sheet(predict, truth_data, table, run_dir.name)
+    else:
+        sample = train_data[0]
+        figure = figures.reconstruction_figure(sample, predict_disparity(model, [sample])[0], run_dir.name)
+    figure.savefig(run_dir / "figure.png")

@@ -1,0 +1,108 @@
+"""The course project's seven claims, judged from the numbers that the notebooks saved.
+
+Each judge returns (verdict, evidence, limits); a missing number makes the claim "not tested".
+"""
+
+import pandas as pd
+
+SUPPORTED, REFUTED, UNTESTED = "supported", "not supported", "not tested"
+
+
+class Missing(LookupError):
+    """A number that a claim needs was not measured; the message says which."""
+
+
+class Numbers:
+    """The results of all notebooks, looked up by experiment and metric."""
+
+    def __init__(self, results: pd.DataFrame):
+        self.results = results
+
+    def seeds(self, experiment: str, metric: str) -> pd.Series:
+        """One value per seed. Raises Missing."""
+        r = self.results
+        found = r[(r["experiment"] == experiment) & (r["metric"] == metric)].groupby("seed")["value"].last()
+        if found.empty:
+            raise Missing(f"{metric} of {experiment!r} was not measured")
+        return found
+
+    def mean(self, experiment: str, metric: str) -> float:
+        return self.seeds(experiment, metric).mean()
+
+
+def appearance_dominates(n: Numbers):
+    share = n.mean("loss_shares_end", "appearance")
+    return share > 0.9, f"appearance is {share:.0%} of the loss after training on one pair", "one pair, corrected loss"
+
+
+def paint_is_misplaced(n: Numbers):
+    paint, road = n.seeds("lane_paint", "paint_epe"), n.seeds("lane_paint", "road_epe")
+    evidence = f"EPE {paint.mean():.2f} px on lane paint, {road.mean():.2f} px on plain road ({len(paint)} scenes)"
+    return (paint > road).all(), evidence, "rendered scenes; each overfitted by itself"
+
+
+def imagenet_helps_one_pair(n: Numbers):
+    pretrained, random = n.seeds("frozen ImageNet", "epe"), n.seeds("frozen random", "epe")
+    loss = n.mean("frozen ImageNet", "loss") - n.mean("frozen random", "loss")
+    evidence = f"EPE {pretrained.mean():.2f} px frozen ImageNet, {random.mean():.2f} px frozen random; loss {loss:+.2f}"
+    return pretrained.max() < random.min() and loss >= 0, evidence, "one pair, scored on itself"
+
+
+def lower_loss_is_worse_map(n: Numbers):
+    rank = n.mean("loss_vs_error", "spearman_epe")
+    evidence = f"rank correlation of final loss and EPE {rank:+.2f} over rates 1e-4 to 1e-3"
+    return rank < 0, evidence, "one pair, scored on itself, few steps"
+
+
+def full_set_generalises(n: Numbers):
+    network, baseline = n.mean("network", "abs_rel"), n.mean("pixel_mean", "abs_rel")
+    high = n.mean("network", "abs_rel_high")
+    evidence = f"AbsRel {network:.3f} (95 % interval up to {high:.3f}) on unseen scenes, pixel-mean baseline {baseline:.3f}"
+    return high < baseline, evidence, "unseen scenes of the same kind as the training scenes"
+
+
+def semantics_help(n: Numbers):
+    semantic, none, random = (
+        n.seeds(f"full set, {arm}", "abs_rel") for arm in ("semantic", "no extra features", "random features")
+    )
+    evidence = (
+        f"AbsRel {semantic.mean():.3f} semantic, {none.mean():.3f} without, {random.mean():.3f} random features "
+        f"({len(semantic)} seeds)"
+    )
+    better = semantic.max() < min(none.min(), random.min())
+    return better, evidence, "supported only if every semantic run beats every control run"
+
+
+def shiny_and_paint_fail(n: Numbers):
+    shiny, paint, road = (n.mean(f"region {region}", "epe") for region in ("shiny", "lane paint", "plain road"))
+    evidence = f"EPE {shiny:.2f} px on shiny surfaces, {paint:.2f} px on lane paint, {road:.2f} px on plain road"
+    return shiny > road and paint > road, evidence, "rendered surfaces; errors in pixels, not corrected for depth"
+
+
+CLAIMS = {
+    "C1": ("the appearance term makes up almost all of the loss", appearance_dominates),
+    "C2": ("overfitting one image places white lane paint at a wrong depth", paint_is_misplaced),
+    "C3": ("the ImageNet encoder improves the map of one pair while its loss is no lower", imagenet_helps_one_pair),
+    "C4": ("higher learning rates end at a lower loss and yet give worse maps", lower_loss_is_worse_map),
+    "C5": ("training on the whole set generalises to unseen images", full_set_generalises),
+    "C6": ("semantic features improve the maps significantly", semantics_help),
+    "C7": ("reflective surfaces and lane markings remain the failure case", shiny_and_paint_fail),
+}
+
+
+def verdicts(results: pd.DataFrame, profile_name: str) -> pd.DataFrame:
+    """One row per claim: id, claim, verdict, evidence, limits.
+
+    results: `results.load_results()`; the smoke profile's numbers judge nothing
+    """
+    rows = []
+    for claim_id, (claim, judge) in CLAIMS.items():
+        try:
+            holds, evidence, limits = judge(Numbers(results))
+            verdict = SUPPORTED if holds else REFUTED
+        except Missing as reason:
+            verdict, evidence, limits = UNTESTED, str(reason), ""
+        if profile_name == "smoke":
+            verdict = f"{UNTESTED} (smoke profile)"
+        rows.append({"id": claim_id, "claim": claim, "verdict": verdict, "evidence": evidence, "limits": limits})
+    return pd.DataFrame(rows)

@@ -1,0 +1,120 @@
+"""Batches: decoded once, the same for any number of workers and processes."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from monodepth_nb import loading
+from monodepth_nb.loading import PairCache, draws, make_loader
+from monodepth_nb.sample import Sample
+from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric
+
+AUGMENTATION = Compose(MirroredFlip(), PairedPhotometric())
+
+
+class CountingPairs(Dataset):
+    """Random pairs that count, across processes, how often each is decoded."""
+
+    def __init__(self, count: int, size=(12, 16)):
+        self.views = torch.rand(count, 2, 3, *size, generator=torch.Generator().manual_seed(0))
+        self.reads = torch.zeros(count, dtype=torch.int64).share_memory_()
+
+    def __len__(self):
+        return len(self.views)
+
+    def __getitem__(self, index):
+        self.reads[index] += 1
+        left, right = self.views[index]
+        return Sample(left=left, right=right, name=str(index), disparity_px=torch.zeros(index + 1, 3))
+
+
+def epochs_of(loader, epochs=2):
+    """All left views of the given number of epochs, each epoch's in one tensor."""
+    found = []
+    for epoch in range(1, epochs + 1):
+        loader.dataset.set_epoch(epoch)
+        found.append(torch.cat([batch["left"] for batch in loader]))
+    return found
+
+
+def test_draws_depend_on_every_part_of_the_key():
+    numbers = {torch.rand(1, generator=draws(*key)).item() for key in [(0, 1, 2), (1, 0, 2), (0, 2, 1), (0, 1)]}
+    assert len(numbers) == 4
+    assert torch.rand(1, generator=draws(0, 1, 2)) == torch.rand(1, generator=draws(0, 1, 2))
+
+
+def test_workers_do_not_change_the_batches():
+    options = {"batch_size": 2, "shuffle": True, "transform": AUGMENTATION, "seed": 3}
+    alone, helped = (epochs_of(make_loader(CountingPairs(5), workers=w, **options)) for w in (0, 2))
+    torch.testing.assert_close(alone, helped, rtol=0, atol=0)
+
+
+def test_order_and_augmentation_change_from_epoch_to_epoch_and_with_the_seed():
+    for transform, shuffle in ((AUGMENTATION, False), (None, True)):
+        options = {"batch_size": 2, "shuffle": shuffle, "transform": transform}
+        loaders = [make_loader(CountingPairs(6), seed=seed, **options) for seed in (0, 1)]
+        (first, second), (other, _) = (epochs_of(loader) for loader in loaders)
+        assert not torch.equal(first, second)
+        assert not torch.equal(first, other)
+
+
+def test_two_processes_share_the_batches_that_one_process_sees_at_twice_the_size():
+    def batches(batch_size, rank=0, world=1):
+        loader = make_loader(CountingPairs(7), batch_size, shuffle=True, transform=AUGMENTATION, rank=rank, world=world)
+        loader.dataset.set_epoch(1)
+        return [batch["left"] for batch in loader]
+
+    whole, halves = batches(4), zip(batches(2, 0, 2), batches(2, 1, 2), strict=True)
+    for one, (left_half, right_half) in zip(whole, halves, strict=True):
+        assert len(left_half) == len(right_half)  # else their gradients must not be averaged
+        both = torch.cat((left_half, right_half))
+        torch.testing.assert_close(both, one[: len(both)], rtol=0, atol=0)  # of 7 pairs the last is left out
+
+
+def test_processes_validate_every_pair_once():
+    pairs = CountingPairs(7)
+    seen = [epochs_of(make_loader(pairs, 2, rank=rank, world=2), 1)[0] for rank in (0, 1)]
+    assert sorted(torch.cat(seen)[:, 0, 0, 0].tolist()) == sorted(pairs.views[:, 0, 0, 0, 0].tolist())
+
+
+def test_preparing_batches_leaves_the_global_generators_alone():
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    epochs_of(make_loader(CountingPairs(3), 2, shuffle=True, transform=AUGMENTATION))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_cache_decodes_every_pair_once_for_all_workers(workers):
+    pairs = CountingPairs(5)
+    cache = PairCache(pairs, (12, 16))
+    first, second = epochs_of(make_loader(cache, 2, workers=workers))
+    here = torch.stack([sample.left for sample in cache])
+    assert pairs.reads.tolist() == [1] * 5
+    for later in (second, here):
+        torch.testing.assert_close(later, first, rtol=0, atol=0)
+    torch.testing.assert_close(first, pairs.views[:, 0], rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+def test_cache_resizes_and_keeps_views_apart():
+    pairs = CountingPairs(2, size=(24, 32))
+    pairs.views[:, 1] = 1.0
+    sample = PairCache(pairs, (12, 16))[1]
+    assert sample.left.shape == sample.right.shape == (3, 12, 16)
+    assert sample.right.min() == 1 > sample.left.mean()
+
+
+def test_cache_that_does_not_fit_warns_and_gives_the_same_pairs(monkeypatch):
+    pairs = CountingPairs(3)
+    kept = [sample.left for sample in PairCache(pairs)]
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
+    monkeypatch.setattr(loading.os, "sysconf", lambda _: 1, raising=False)
+    with pytest.warns(UserWarning, match="decodes them again"):
+        cache = PairCache(pairs)
+    torch.testing.assert_close([sample.left for sample in cache], kept, rtol=0, atol=0)
+
+
+def test_cache_of_nothing_says_so():
+    with pytest.raises(ValueError, match="no pairs"):
+        PairCache([])

@@ -1,0 +1,182 @@
+import pytest
+import torch
+
+from monodepth_nb.networks import (
+    MAX_DISPARITY,
+    DispResNet,
+    SemanticDispResNet,
+    build_network,
+)
+
+SMALL = {
+    "scratch": lambda: DispResNet(width=0.125),
+    "bilinear": lambda: DispResNet(width=0.125, upsampling="bilinear"),
+    "imagenet18": lambda: DispResNet("imagenet18", width=0.25, weights="random"),
+    "imagenet34": lambda: DispResNet("imagenet34", width=0.25, weights="random"),
+    "projected": lambda: SemanticDispResNet("random", "resnet18", "projected", width=0.125),
+    "wide": lambda: SemanticDispResNet("random", "resnet18", "wide", width=0.125),
+}
+
+
+@pytest.fixture(params=SMALL)
+def network(request):
+    torch.manual_seed(0)
+    return SMALL[request.param]()
+
+
+def parameters(network):
+    """Numbers of trainable and of frozen parameters."""
+    return tuple(sum(p.numel() for p in network.parameters() if p.requires_grad is t) for t in (True, False))
+
+
+@pytest.mark.parametrize("size", [(256, 512), (128, 256), (192, 640)])
+def test_four_maps_halve_in_size_finest_first(network, size):
+    with torch.no_grad():
+        maps = network.eval()(torch.rand(1, 3, *size))
+    assert [tuple(m.shape) for m in maps] == [(1, 2, size[0] >> s, size[1] >> s) for s in range(4)]
+
+
+def test_disparity_stays_between_zero_and_three_tenths_for_any_weights(network):
+    with torch.no_grad():
+        for weight in network.decoder.parameters():
+            weight.mul_(3)
+        maps = network.eval()(torch.rand(1, 3, 64, 128))
+    assert MAX_DISPARITY == 0.3
+    assert all(m.min() >= 0 and m.max() <= MAX_DISPARITY for m in maps)
+    assert maps[0].std() > 0.01  # the weights were large enough to matter
+
+
+def test_first_disparity_is_small(network):
+    with torch.no_grad():
+        maps = network.eval()(torch.rand(2, 3, 128, 256))
+    for m in maps:  # the bias alone gives 0.025
+        assert 0.005 < m.mean() < 0.06
+        assert m.max() < 0.15
+
+
+def test_gradients_reach_every_trainable_tensor_and_no_frozen_one(network):
+    network.train()
+    sum(m.square().mean() for m in network(torch.rand(2, 3, 64, 128))).backward()
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+        else:
+            assert parameter.grad is None, name
+
+
+def test_each_coarse_map_takes_part_in_the_next_finer_one():
+    network = DispResNet(width=0.125).eval()
+    image = torch.rand(1, 3, 64, 128)
+    with torch.no_grad():
+        before = network(image)
+        network.decoder.heads[0].conv.bias.add_(1)  # of the coarsest
+        after = network(image)
+    assert all((a - b).abs().max() > 1e-7 for a, b in zip(after, before, strict=True))
+
+
+def test_full_scratch_network_has_the_original_codes_parameter_count():
+    assert parameters(DispResNet()) == (58_452_008, 0)
+
+
+@pytest.mark.parametrize(
+    "build, trainable, frozen",
+    [
+        (lambda: DispResNet(width=0.25), 3_663_680, 0),
+        (lambda: DispResNet("imagenet", weights="random"), 9_018_280, 23_508_032),
+        (lambda: DispResNet("imagenet18", weights="random"), 3_156_904, 11_176_512),
+        (lambda: DispResNet("imagenet34", weights="random"), 3_156_904, 21_284_672),
+        (lambda: DispResNet("imagenet18", weights="random", trainable_encoder=True), 14_333_416, 0),
+        (lambda: SemanticDispResNet("random", "resnet50", "projected"), 59_111_656, 23_508_032),
+        (lambda: SemanticDispResNet("random", "resnet50", "wide"), 62_728_232, 23_508_032),
+        (lambda: SemanticDispResNet("random", "resnet18", "projected"), 58_755_304, 11_176_512),
+    ],
+)
+def test_parameter_counts(build, trainable, frozen):
+    # ResNet-50 has 25,557,032 parameters, 2,049,000 of them in the last layer that is left out.
+    assert parameters(build()) == (trainable, frozen)
+
+
+def test_width_scales_the_channels_of_every_layer():
+    full, half = DispResNet().encoder, DispResNet(width=0.5).encoder
+    assert full.channels == [64, 64, 256, 512, 1024, 2048]
+    assert half.channels == [c // 2 for c in full.channels]
+
+
+def test_upsampling_modes_differ_with_equal_weights():
+    torch.manual_seed(0)
+    nearest, bilinear = DispResNet(width=0.125), DispResNet(width=0.125, upsampling="bilinear")
+    bilinear.load_state_dict(nearest.state_dict())
+    image = torch.rand(1, 3, 64, 128)
+    with torch.no_grad():
+        assert (nearest(image)[0] - bilinear(image)[0]).abs().max() > 1e-4
+
+
+def test_semantic_features_widen_the_skips_at_a_quarter_and_an_eighth_only():
+    plain = DispResNet(width=0.5).encoder.channels
+    wide = SemanticDispResNet("random", join="wide", width=0.5).encoder.channels
+    projected = SemanticDispResNet("random", join="projected", width=0.5).encoder.channels
+    assert [w - p for w, p in zip(wide, plain, strict=True)] == [0, 256, 512 + 1024 + 2048, 0, 0, 0]
+    assert [w - p for w, p in zip(projected, plain, strict=True)] == [0, 64 // 2, 128 // 2, 0, 0, 0]
+
+
+@pytest.mark.parametrize("join", ["wide", "projected"])
+def test_semantic_features_change_the_maps_and_not_the_depth_encoder(join):
+    network = SemanticDispResNet("random", "resnet18", join, width=0.125).eval()
+    image = torch.rand(1, 3, 64, 128)
+    with torch.no_grad():
+        maps, features = network(image), network.encoder(image)
+        network.encoder.trunk.scale.mul_(2)
+        changed_maps, changed = network(image), network.encoder(image)
+    own = network.encoder.scratch.channels
+    assert all(torch.equal(f[:, :c], g[:, :c]) for f, g, c in zip(features, changed, own, strict=True))
+    assert not torch.equal(features[1], changed[1]) and not torch.equal(features[2], changed[2])
+    assert not torch.equal(maps[0], changed_maps[0])
+
+
+@pytest.mark.parametrize("network", ["scratch", "imagenet18", "wide"], indirect=True)
+@pytest.mark.parametrize("size", [(100, 256), (64, 100), (375, 1242), (32, 64)])
+def test_a_size_that_does_not_halve_six_times_raises_with_a_size_that_does(network, size):
+    message = f"{size[0]} x {size[1]} is not a multiple of 64; resize to"
+    with pytest.raises(ValueError, match=message) as raised:
+        network(torch.rand(1, 3, *size))
+    h, w = (int(n) for n in str(raised.value).split("resize to ")[1].split(" x "))
+    assert h % 64 == w % 64 == 0 and abs(h - size[0]) <= 32 and abs(w - size[1]) <= 32
+
+
+@pytest.mark.parametrize("network", ["scratch", "imagenet18", "wide"], indirect=True)
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 4, 64, 64)])
+def test_anything_but_a_batch_of_colour_images_raises(network, shape):
+    with pytest.raises(ValueError, match="expected images of shape"):
+        network(torch.rand(*shape))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: DispResNet("vgg"),
+        lambda: DispResNet(upsampling="cubic"),
+        lambda: DispResNet("imagenet", weights="V3"),
+        lambda: SemanticDispResNet("random", join="sum"),
+        lambda: SemanticDispResNet("random", trunk="resnet101"),
+        lambda: SemanticDispResNet("cityscapes"),
+        lambda: build_network({"encoder": "scratch"}),
+    ],
+)
+def test_an_unknown_option_is_answered_with_the_known_ones(build):
+    with pytest.raises(ValueError, match="known: "):
+        build()
+
+
+def test_a_network_is_rebuilt_from_its_arguments_and_tensors(network):
+    rebuilt = build_network(network.arguments, download=False)
+    assert type(rebuilt) is type(network) and rebuilt.arguments == network.arguments
+    rebuilt.load_state_dict(network.state_dict())
+    image = torch.rand(1, 3, 64, 128)
+    with torch.no_grad():
+        assert torch.equal(network.eval()(image)[0], rebuilt.eval()(image)[0])
+
+
+def test_the_label_tells_what_was_pretrained():
+    assert DispResNet(width=0.125).pretrained == "nothing"
+    assert DispResNet("imagenet18", weights="random").pretrained == "resnet18, random weights"
+    assert SemanticDispResNet("random", width=0.125).pretrained == "resnet50, random weights"

@@ -1,0 +1,306 @@
+import copy
+from urllib.error import URLError
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision import models
+
+from monodepth_nb.networks import DispResNet, SemanticDispResNet, build_network
+from monodepth_nb.pretrained import Trunk, WeightsUnavailable, remembered_features
+
+RESNET18_FILE, FCN_FILE = "resnet18-f37072fd.pth", "fcn_resnet50_coco-1167a1af.pth"
+MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path, monkeypatch):
+    """An empty torch hub folder on a machine without a network."""
+
+    def no_network(url, *args, **kwargs):
+        raise URLError("no network in this test")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def with_used_statistics(network):
+    """Batch-norm statistics and scales as after a training, so that a mistake in them shows."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor in (layer.running_mean, layer.bias.data):
+                tensor.normal_(0, 0.1)
+            for tensor in (layer.running_var, layer.weight.data):
+                tensor.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+@pytest.fixture
+def resnet18(hub):
+    """torchvision's ResNet-18, whose tensors lie in the hub folder under the name of its ImageNet weights."""
+    torch.manual_seed(1)
+    network = with_used_statistics(models.resnet18(weights=None))
+    torch.save(network.state_dict(), hub / RESNET18_FILE)
+    return network
+
+
+def assert_holds(trunk, tensors):
+    """The trunk holds `tensors`, last layer apart, bit for bit."""
+    wanted = {k: t for k, t in tensors.items() if not k.startswith("fc.")}
+    held = trunk.body.state_dict()
+    assert held.keys() == wanted.keys()
+    different = [k for k in wanted if not torch.equal(held[k], wanted[k])]
+    assert not different
+
+
+def two_steps(network):
+    """Two steps of an optimiser that was handed every parameter, frozen ones too, and pulls at all it may."""
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(m.square().mean() for m in network(torch.rand(2, 3, 64, 128))).backward()
+        optimizer.step()
+
+
+# ---- Defect D1: the pretrained encoder must hold the pretrained tensors ----
+
+
+def test_the_encoder_equals_the_checkpoint_after_construction(resnet18):
+    assert_holds(DispResNet("imagenet18").encoder, resnet18.state_dict())
+
+
+def test_the_semantic_trunk_equals_the_checkpoint_after_construction(resnet18):
+    network = SemanticDispResNet("imagenet", "resnet18", width=0.125)
+    assert_holds(network.encoder.trunk, resnet18.state_dict())
+
+
+def test_training_leaves_a_frozen_encoder_and_its_statistics_as_they_were(resnet18):
+    network = DispResNet("imagenet18", width=0.25)
+    decoder = copy.deepcopy(network.decoder.state_dict())
+    two_steps(network)
+    assert_holds(network.encoder, resnet18.state_dict())
+    assert all(not torch.equal(t, decoder[k]) for k, t in network.decoder.state_dict().items())
+
+
+@pytest.mark.parametrize("join", ["wide", "projected"])
+def test_training_leaves_semantic_features_and_their_statistics_as_they_were(resnet18, join):
+    network = SemanticDispResNet("imagenet", "resnet18", join, width=0.125)
+    two_steps(network)
+    assert_holds(network.encoder.trunk, resnet18.state_dict())
+
+
+def test_a_trainable_encoder_learns_and_updates_its_statistics(resnet18):
+    network = DispResNet("imagenet18", width=0.25, trainable_encoder=True)
+    assert_holds(network.encoder, resnet18.state_dict())
+    two_steps(network)
+    before, after = resnet18.state_dict(), network.encoder.body.state_dict()
+    assert all(not torch.equal(before[k], after[k]) for k in after)
+
+
+def test_a_frozen_network_gives_the_same_maps_in_training_mode(resnet18):
+    network = DispResNet("imagenet18", width=0.25)
+    image = torch.rand(2, 3, 64, 128)
+    with torch.no_grad():
+        assert torch.equal(network.train()(image)[0], network.eval()(image)[0])
+
+
+# ---- What the features are ----
+
+
+def test_features_are_those_of_torchvision_on_the_normalised_image(resnet18):
+    image = torch.rand(2, 3, 64, 128)
+    x = (image - MEAN) / STD
+    with torch.no_grad():
+        wanted = [resnet18.relu(resnet18.bn1(resnet18.conv1(x)))]
+        x = resnet18.maxpool(wanted[0])
+        for layer in (resnet18.layer1, resnet18.layer2, resnet18.layer3, resnet18.layer4):
+            x = layer(x)
+            wanted.append(x)
+    torch.testing.assert_close(Trunk("resnet18", "imagenet").train()(image), wanted)
+
+
+def test_coco_features_are_the_backbone_of_torchvisions_fcn(hub):
+    fcn = with_used_statistics(models.segmentation.fcn_resnet50(weights_backbone=None, aux_loss=True))
+    torch.save(fcn.state_dict(), hub / FCN_FILE)
+    network = SemanticDispResNet("coco", width=0.125)
+    assert_holds(network.encoder.trunk, fcn.backbone.state_dict())
+    image = torch.rand(1, 3, 64, 128)
+    features = [f / s for f, s in zip(network.encoder.trunk(image), network.encoder.trunk.scale, strict=True)]
+    with torch.no_grad():
+        wanted = fcn.backbone((image - MEAN) / STD)
+    torch.testing.assert_close(features[3:], [wanted["aux"], wanted["out"]])  # layers 3 and 4, both at 1/8
+    shapes = [tuple(f.shape[1:]) for f in features[1:]]
+    assert shapes == [(256, 16, 32), (512, 8, 16), (1024, 8, 16), (2048, 8, 16)]
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_levelled_features_have_about_the_spread_of_the_scratch_encoders(trainable):
+    trunk = Trunk("resnet50", "random", trainable=trainable)
+    before = copy.deepcopy(trunk.body.state_dict())
+    trunk.level_out()
+    assert_holds(trunk, before)
+    dots = F.interpolate(torch.rand(1, 3, 16, 32), size=(128, 256), mode="bilinear")
+    with torch.no_grad():
+        spread = [f.std().item() for f in trunk.train()(dots)]
+    assert all(0.1 < s < 0.4 for s in spread)
+
+
+def test_arms_of_one_seed_start_from_the_same_trainable_tensors(resnet18):
+    arms = []
+    for weights in ("imagenet", "random"):
+        torch.manual_seed(3)
+        arms.append(SemanticDispResNet(weights, "resnet18", width=0.125))
+    left, right = ({n: p for n, p in arm.named_parameters() if p.requires_grad} for arm in arms)
+    assert left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
+    assert not torch.equal(arms[0].encoder.trunk.body.conv1.weight, arms[1].encoder.trunk.body.conv1.weight)
+
+
+# ---- Weights that cannot be had ----
+
+
+@pytest.mark.parametrize(
+    "build, name",
+    [
+        (lambda: DispResNet("imagenet"), "resnet50-11ad3fa6.pth"),
+        (lambda: DispResNet("imagenet", weights="V1"), "resnet50-0676ba61.pth"),
+        (lambda: DispResNet("imagenet18"), RESNET18_FILE),
+        (lambda: SemanticDispResNet(), FCN_FILE),
+        (lambda: SemanticDispResNet("imagenet"), "resnet50-11ad3fa6.pth"),
+    ],
+)
+def test_missing_weights_raise_with_address_place_and_the_explicit_choice(hub, build, name):
+    with pytest.raises(WeightsUnavailable) as raised:
+        build()
+    message = str(raised.value)
+    assert f"https://download.pytorch.org/models/{name}" in message
+    assert str(hub / name) in message
+    assert 'weights="random"' in message
+    assert "no network in this test" in message
+
+
+def test_a_file_with_a_wrong_hash_is_not_used(hub, monkeypatch):
+    def tampered(url, target, hash_prefix, progress):
+        raise RuntimeError(f'invalid hash value (expected "{hash_prefix}")')
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", tampered)
+    with pytest.raises(WeightsUnavailable, match='expected "f37072fd"'):
+        DispResNet("imagenet18")
+
+
+def test_a_damaged_file_is_named(hub):
+    (hub / RESNET18_FILE).write_bytes(b"half a download")
+    with pytest.raises(WeightsUnavailable, match=rf"{RESNET18_FILE} is there and cannot be read: delete it"):
+        DispResNet("imagenet18")
+
+
+def test_the_weights_of_another_network_are_refused(hub, resnet18):
+    (hub / RESNET18_FILE).rename(hub / "resnet34-b627a593.pth")
+    with pytest.raises(WeightsUnavailable, match=r"resnet34-b627a593.pth does not hold the weights"):
+        DispResNet("imagenet34")
+
+
+def test_coco_weights_exist_for_one_trunk_only():
+    with pytest.raises(ValueError, match="pass trunk='resnet50'"):
+        SemanticDispResNet("coco", "resnet18")
+
+
+def test_a_small_trunk_cannot_be_dilated():
+    with pytest.raises(ValueError, match="resnet18 cannot be dilated"):
+        Trunk("resnet18", "random", dilated=True)
+
+
+def test_a_checkpoint_rebuilds_a_pretrained_network_where_its_weights_cannot_be_had(hub, resnet18):
+    network = SemanticDispResNet("imagenet", "resnet18", width=0.125)
+    (hub / RESNET18_FILE).unlink()
+    with pytest.raises(WeightsUnavailable):
+        build_network(network.arguments)
+    rebuilt = build_network(network.arguments, download=False)
+    rebuilt.load_state_dict(network.state_dict())
+    assert rebuilt.pretrained == "resnet18, imagenet weights"
+    image = torch.rand(1, 3, 64, 128)
+    with torch.no_grad():
+        assert torch.equal(rebuilt(image)[0], network(image)[0])
+
+
+# ---- Features computed once ----
+
+
+@pytest.fixture(params=["imagenet18", "wide", "projected"])
+def frozen(request):
+    torch.manual_seed(0)
+    if request.param == "imagenet18":
+        return DispResNet("imagenet18", width=0.25, weights="random")
+    return SemanticDispResNet("random", "resnet18", request.param, width=0.125)
+
+
+def counted(network):
+    """A list that grows by one whenever a trunk of `network` computes features."""
+    calls = []
+    for module in network.modules():
+        if isinstance(module, Trunk):
+            module.body.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def test_remembered_features_give_the_same_maps_and_gradients(frozen):
+    calls, image, results = counted(frozen), torch.rand(1, 3, 64, 128), []
+
+    def step():
+        frozen.zero_grad()
+        maps = frozen(image.clone())  # a loader makes a new tensor every time
+        sum(m.mean() for m in maps).backward()
+        results.append([*maps, *(p.grad for p in frozen.parameters() if p.requires_grad)])
+
+    step()
+    with remembered_features(frozen):
+        step()
+        step()
+    assert len(calls) == 2  # outside, and the first time inside
+    for again in results[1:]:
+        torch.testing.assert_close(again, results[0], atol=1e-5, rtol=0)
+    step()
+    assert len(calls) == 3  # forgotten
+
+
+def test_a_changed_image_is_not_taken_for_a_remembered_one(frozen):
+    image = torch.rand(1, 3, 64, 128)
+    with torch.no_grad(), remembered_features(frozen):
+        first = frozen(image)[0]
+        image.mul_(0.5)
+        second = frozen(image)[0]
+        image.mul_(2)
+        assert torch.equal(frozen(image)[0], first)
+    with torch.no_grad():
+        assert torch.equal(second, frozen(image * 0.5)[0]) and not torch.equal(first, second)
+
+
+def test_as_many_batches_are_remembered_as_asked_for(frozen):
+    calls, images = counted(frozen), torch.rand(3, 1, 3, 64, 128)
+    with torch.no_grad(), remembered_features(frozen, batches=2):
+        for index in (0, 1, 0, 1, 2, 0):
+            frozen(images[index])
+    assert len(calls) == 4  # 0, 1, 2, and 0 again, which 2 had pushed out
+
+
+def test_features_first_seen_in_inference_mode_serve_a_training_step(frozen):
+    image = torch.rand(1, 3, 64, 128)
+    with remembered_features(frozen):
+        with torch.inference_mode():
+            frozen(image.clone())
+        frozen(image)[0].mean().backward()
+
+
+def test_a_trainable_encoder_is_never_remembered():
+    network = DispResNet("imagenet18", width=0.25, trainable_encoder=True, weights="random")
+    calls, image = counted(network), torch.rand(2, 3, 64, 128)
+    with remembered_features(network):
+        network(image)
+        network(image)
+    assert len(calls) == 2

@@ -1,0 +1,534 @@
+"""Training learns what is known, resumes exactly, is shared by processes, and says what goes wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from monodepth_nb import checkpoints, training
+from monodepth_nb.__main__ import main
+from monodepth_nb.checkpoints import CheckpointError, load_model
+from monodepth_nb.losses import LossTerms, MonodepthLoss
+from monodepth_nb.networks import DispResNet
+from monodepth_nb.sample import Sample
+from monodepth_nb.training import (
+    SCHEDULES,
+    OutOfMemory,
+    TrainConfig,
+    TrainingDiverged,
+    fit,
+    parameter_groups,
+    predict_disparity,
+    seed_everything,
+)
+from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric
+
+ROOT = Path(__file__).resolve().parent.parent
+AUGMENTATION = Compose(MirroredFlip(), PairedPhotometric())
+
+
+@pytest.fixture(autouse=True)
+def without_report(monkeypatch):
+    """Figures take longer than the training here; the test of a complete run draws them."""
+    monkeypatch.setattr(training, "write_report", lambda *_: None)
+
+
+def blobs(shift_px: int, seed: int = 0, size=(64, 128), blob=16) -> Sample:
+    """Blobs of at least 16 pixels, `shift_px` further left in the right view; with ground truth."""
+    (h, w), generator = size, torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, h // blob, w // blob + 1, generator=generator)
+    wide = F.interpolate(coarse, scale_factor=blob, mode="bicubic").clamp(0, 1)[0]
+    return Sample(
+        left=wide[..., :w], right=wide[..., shift_px : shift_px + w], name=f"blobs {seed}",
+        disparity_px=torch.full(size, float(shift_px)), focal_px=100.0, baseline_m=0.5,
+    )  # fmt: skip
+
+
+class TinyNetwork(nn.Module):
+    """Three layers with the outputs of `DispResNet`; drops units, so that it needs the random generators."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.dropout = nn.Conv2d(3, 8, 5, padding=2), nn.Dropout(0.2)
+        self.decoder = nn.Conv2d(8, 2, 3, padding=1)
+        self.seen_modes = []
+
+    def forward(self, image):
+        self.seen_modes.append(self.training)
+        finest = 0.3 * self.decoder(self.dropout(F.elu(self.encoder(image)))).sigmoid()
+        return [F.avg_pool2d(finest, 2**s) for s in range(4)]
+
+
+def tiny(seed: int = 0) -> TinyNetwork:
+    seed_everything(seed)
+    return TinyNetwork()
+
+
+def pairs(count: int, size=(32, 64)) -> list[Sample]:
+    return [blobs(3, seed, size, blob=8) for seed in range(count)]
+
+
+def tiny_fit(model, epochs, run_dir=None, count=5, **options):
+    fields = {"batch_size": 2, "learning_rate": 1e-2} | options.pop("config", {})
+    options = {"transform": AUGMENTATION, "progress": False, "device": "cpu"} | options
+    return fit(model, pairs(count), TrainConfig(epochs=epochs, **fields), run_dir=run_dir, **options)
+
+
+def assert_same_weights(one: nn.Module, other: nn.Module, tolerance: float = 0):
+    torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=tolerance, atol=tolerance)
+
+
+# ---- It learns ----
+
+
+def trained_on_blobs(sample: Sample, epochs: int) -> torch.Tensor:
+    """Disparity of the left view in pixels, away from what the right view does not see."""
+    seed_everything(0)
+    model = DispResNet(width=0.125)
+    config = TrainConfig(epochs=epochs, learning_rate=2e-3, schedule="cosine")
+    fit(model, [sample], config, progress=False, device="cpu")
+    return 128 * predict_disparity(model, [sample])[0, 0, 8:-8, 24:-8]
+
+
+def test_a_known_shift_is_recovered_within_a_tenth_of_a_pixel():
+    assert (trained_on_blobs(blobs(6), epochs=120) - 6).abs().mean() < 0.1
+
+
+def test_swapped_views_do_not_converge_and_are_noticed():
+    sample = blobs(6)
+    with pytest.warns(UserWarning, match=r"zero everywhere.*left and right are not swapped"):
+        found = trained_on_blobs(Sample(sample, left=sample.right, right=sample.left), epochs=80)
+    assert (found - 6).abs().mean() > 4
+
+
+# ---- The record ----
+
+
+def test_history_holds_every_term_of_both_splits_and_metrics_when_asked():
+    history = tiny_fit(tiny(), 4, validation_data=pairs(2), truth_data=pairs(1), config={"metrics_every": 2})
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    terms = {f"{split}_{term}" for split in ("train", "validation") for term in LossTerms._fields}
+    assert terms | {"learning_rate", "seconds", "pairs_per_s"} <= set(history)
+    assert history["epe"].notna().tolist() == history["abs_rel"].notna().tolist() == [False, True, False, True]
+
+
+def test_losses_are_means_over_pairs_whatever_the_batches():
+    frozen = {"learning_rate": 1e-30}
+    for split in ("train", "validation"):
+        totals = []
+        for batch_size in (1, 2, 5):  # of 5 pairs: with 2, the last batch is a smaller one
+            model = tiny()
+            model.dropout.p = 0.0
+            history = tiny_fit(
+                model, 1, config=frozen | {"batch_size": batch_size}, validation_data=pairs(5), transform=None
+            )
+            totals.append(history[f"{split}_total"][0])
+        assert totals == pytest.approx([totals[0]] * 3, rel=1e-5)
+
+
+def test_training_loss_is_the_loss():
+    model, data = tiny(), pairs(2)
+    model.dropout.p = 0.0
+    left, right = (torch.stack([sample[view] for sample in data]) for view in ("left", "right"))
+    expected = MonodepthLoss()(model(left), left, right)
+    row = tiny_fit(model, 1, count=2, transform=None).iloc[0]
+    for term, value in expected._asdict().items():
+        assert row[f"train_{term}"] == pytest.approx(value.item(), rel=1e-5)
+
+
+def test_the_network_trains_in_train_mode_and_is_judged_in_eval_mode():
+    model = tiny().eval()
+    tiny_fit(model, 1, count=2, validation_data=pairs(1), truth_data=pairs(1), config={"metrics_every": 1})
+    assert model.seen_modes == [True, False, False]
+    assert not model.training
+
+
+def test_augmentation_differs_between_pairs_and_epochs():
+    drawn = []
+
+    def note_draw(sample, generator):
+        drawn.append(torch.rand(1, generator=generator).item())
+        return sample
+
+    tiny_fit(tiny(), 3, count=2, transform=note_draw)
+    assert len(set(drawn)) == 6
+
+
+def test_predictions_leave_the_mode_alone_and_do_not_depend_on_the_batch_size():
+    model = tiny().train()
+    one, all_at_once = (predict_disparity(model, pairs(3), batch_size=b) for b in (1, 8))
+    assert model.training and one.shape == (3, 2, 32, 64) and not one.requires_grad
+    torch.testing.assert_close(one, all_at_once)
+
+
+def test_schedules():
+    factors = {name: [factor(e, 10) for e in range(10)] for name, factor in SCHEDULES.items()}
+    assert factors["constant"] == [1.0] * 10
+    assert factors["halving"] == [1.0] * 6 + [0.5] * 2 + [0.25] * 2
+    warm_up, *fall = factors["cosine"]
+    assert warm_up == 0.5 and fall[0] == 1 and 0 < fall[-1] < 0.1
+    assert fall == sorted(fall, reverse=True)
+
+
+def test_the_schedule_sets_the_learning_rate():
+    history = tiny_fit(tiny(), 5, config={"schedule": "halving", "learning_rate": 4.0e-6})
+    assert history["learning_rate"].tolist() == pytest.approx([4e-6, 4e-6, 4e-6, 2e-6, 1e-6])
+
+
+def test_the_encoder_may_learn_at_its_own_rate_and_what_is_frozen_stays():
+    model = tiny()
+    model.decoder.weight.requires_grad_(False)
+    rest, encoder = parameter_groups(model, TrainConfig(encoder_learning_rate=1e-5))
+    assert encoder["lr"] == 1e-5
+    assert [id(p) for p in encoder["params"]] == [id(p) for p in model.encoder.parameters()]
+    assert [id(p) for p in rest["params"]] == [id(model.decoder.bias)]
+    before = model.decoder.weight.clone()
+    tiny_fit(model, 1, config={"encoder_learning_rate": 1e-5})
+    assert torch.equal(model.decoder.weight, before)
+
+
+@pytest.mark.parametrize("field", [{"schedule": "steps"}, {"precision": "fp8"}])
+def test_unknown_names_list_the_known_ones(field):
+    with pytest.raises(ValueError, match=r"known: (constant, halving, cosine|auto, fp32)"):
+        TrainConfig(**field)
+
+
+def test_half_precision_is_close_to_full_and_refused_where_it_cannot_be():
+    full, half = (tiny_fit(tiny(), 2, config={"precision": name}) for name in ("fp32", "bf16"))
+    assert half["train_total"].tolist() == pytest.approx(full["train_total"].tolist(), rel=0.02)
+    assert half["train_total"].tolist() != full["train_total"].tolist()
+    with pytest.raises(ValueError, match="fp16 needs a CUDA device"):
+        tiny_fit(tiny(), 1, config={"precision": "fp16"})
+
+
+def test_settings_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        TrainConfig(batch_size=0)
+
+
+# ---- Going on ----
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_after(last: int):
+    def on_epoch(epoch, model):
+        if epoch == last:
+            raise Killed
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_killed_run_ends_exactly_like_one_that_was_not(tmp_path, schedule):
+    options = {"config": {"schedule": schedule}, "validation_data": pairs(1)}
+    whole, broken, resumed = tiny(), tiny(), tiny(seed=1)
+    expected = tiny_fit(whole, 4, **options)
+    with pytest.raises(Killed):
+        tiny_fit(broken, 4, tmp_path, on_epoch=kill_after(2), **options)
+    seed_everything(7)  # a new session has other random states
+    history = tiny_fit(resumed, 4, tmp_path, **options)
+    assert_same_weights(resumed, whole)
+    losses = [column for column in expected if column not in ("seconds", "pairs_per_s")]
+    pd.testing.assert_frame_equal(history[losses], expected[losses], check_exact=True)
+    written = pd.read_csv(tmp_path / "history.csv")
+    pd.testing.assert_frame_equal(written[losses], expected[losses])
+
+
+def test_a_finished_run_can_be_lengthened_where_the_rate_is_constant(tmp_path):
+    whole, model = tiny(), tiny()
+    tiny_fit(whole, 3)
+    tiny_fit(model, 2, tmp_path)
+    tiny_fit(model, 3, tmp_path)
+    assert_same_weights(model, whole)
+    assert len(tiny_fit(model, 3, tmp_path)) == 3  # nothing is left to do
+
+
+def test_a_run_of_other_settings_is_not_taken_up(tmp_path):
+    tiny_fit(tiny(), 2, tmp_path, config={"schedule": "halving"})
+    with pytest.raises(CheckpointError, match=r"learning_rate 0.01 \(asked for: 0.001\), seed 0"):
+        tiny_fit(tiny(), 2, tmp_path, config={"schedule": "halving", "learning_rate": 1e-3, "seed": 1})
+    with pytest.raises(CheckpointError, match=r"epochs 2 .*number cannot change"):
+        tiny_fit(tiny(), 3, tmp_path, config={"schedule": "halving"})
+    with pytest.raises(CheckpointError, match="training_pairs 5"):
+        tiny_fit(tiny(), 2, tmp_path, count=4, config={"schedule": "halving"})
+    with pytest.raises(CheckpointError, match="another network"):
+        fit(DispResNet(width=0.0625), pairs(5), TrainConfig(2, 2, 1e-2, "halving"), run_dir=tmp_path)
+
+
+def test_a_kill_while_writing_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+    tiny_fit(tiny(), 1, tmp_path)
+    good = checkpoints.load(tmp_path / "last.pt")
+
+    def half_written(state, path):
+        Path(path).write_bytes(b"PK half")
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoints.torch, "save", half_written)
+        tiny_fit(tiny(), 2, tmp_path)
+    torch.testing.assert_close(checkpoints.load(tmp_path / "last.pt")["model"], good["model"])
+    assert len(tiny_fit(tiny(), 2, tmp_path)) == 2
+
+
+def test_best_checkpoint_is_of_the_epoch_with_the_lowest_validation_loss(tmp_path):
+    model, settings, history = tiny(), checkpoints.settings_of(TrainConfig(), 5, 1), []
+    for epoch, validation in enumerate((3.0, 1.0, 2.0), start=1):
+        nn.init.constant_(model.encoder.bias, epoch)
+        history.append({"epoch": epoch, "train_total": -epoch, "validation_total": validation})
+        checkpoints.save(tmp_path, model, settings, history, {})
+    assert checkpoints.load(tmp_path / "best.pt")["model"]["encoder.bias"][0] == 2
+    assert checkpoints.load(tmp_path / "last.pt")["model"]["encoder.bias"][0] == 3
+
+
+def test_a_network_is_rebuilt_from_its_checkpoint(tmp_path):
+    model = DispResNet(width=0.0625, upsampling="bilinear")
+    data = [blobs(3, size=(64, 64))]
+    fit(model, data, TrainConfig(epochs=1), run_dir=tmp_path, device="cpu", progress=False)
+    for name in ("last.pt", "best.pt"):
+        rebuilt = load_model(tmp_path / name)
+        assert not rebuilt.training
+        torch.testing.assert_close(predict_disparity(rebuilt, data), predict_disparity(model, data))
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", None])
+def test_foreign_and_damaged_checkpoints_are_refused(tmp_path, content):
+    path = tmp_path / "last.pt"
+    torch.save({"weights": torch.zeros(3)}, path)
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.pt"):
+        load_model(path)
+    with pytest.raises(CheckpointError, match=r"last\.pt"):
+        tiny_fit(tiny(), 1, tmp_path)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"best\.pt"):
+        load_model(tmp_path / "best.pt")
+
+
+# ---- What can go wrong ----
+
+
+class BreaksAt(MonodepthLoss):
+    """Not a number at call number `step`, counted from 1."""
+
+    def __init__(self, step: int):
+        super().__init__()
+        self.steps_left = step
+
+    def forward(self, *arguments):
+        terms = super().forward(*arguments)
+        self.steps_left -= 1
+        return terms if self.steps_left else LossTerms(*(term * float("nan") for term in terms))
+
+
+def test_a_loss_that_is_not_a_number_stops_with_step_rate_and_last_good_checkpoint(tmp_path):
+    message = rf"step 2 of epoch 2, at learning rate 0.01; .*{tmp_path}/last.pt"
+    with pytest.raises(TrainingDiverged, match=message):  # 3 steps per epoch
+        tiny_fit(tiny(), 3, tmp_path, loss=BreaksAt(5))
+    assert len(checkpoints.load(tmp_path / "last.pt")["history"]) == 1
+    assert all(tensor.isfinite().all() for tensor in load_tensors(tmp_path / "last.pt"))
+
+
+def test_weights_that_break_in_the_last_step_are_not_saved(tmp_path):
+    def spoil(epoch, model):
+        if epoch == 1:
+            model.decoder.bias.register_hook(lambda gradient: gradient * float("nan"))
+
+    with pytest.raises(TrainingDiverged, match="epoch 2"):
+        tiny_fit(tiny(), 2, tmp_path, count=2, on_epoch=spoil)
+    assert all(tensor.isfinite().all() for tensor in load_tensors(tmp_path / "last.pt"))
+
+
+def load_tensors(path):
+    return checkpoints.load(path)["model"].values()
+
+
+def test_out_of_memory_names_what_to_try():
+    class Hungry(TinyNetwork):
+        def forward(self, image):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    data = [blobs(3, size=(128, 256))] * 8
+    with pytest.raises(OutOfMemory, match=r"8 pairs of 128 x 256 .* batch size 4 or image size 64 x 128"):
+        fit(Hungry(), data, TrainConfig(), progress=False, device="cpu")
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory():
+    with pytest.raises(ValueError, match="not a multiple of 64"):
+        fit(DispResNet(width=0.0625), pairs(1), TrainConfig(), progress=False, device="cpu")
+
+
+def test_ctrl_c_returns_the_epochs_so_far_and_the_run_goes_on_exactly(tmp_path):
+    def interrupt(epoch, model):
+        if epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    whole, model = tiny(), tiny()
+    tiny_fit(whole, 3)
+    assert len(tiny_fit(model, 3, tmp_path, on_epoch=interrupt)) == 2
+    tiny_fit(model, 3, tmp_path)
+    assert_same_weights(model, whole)
+
+
+# ---- Several processes ----
+
+SHARED_RUN = """
+import os, sys
+import torch
+sys.path.insert(0, {tests!r})
+from test_training import AUGMENTATION, pairs, tiny
+from monodepth_nb import checkpoints, training
+from monodepth_nb.processes import process_rank, processes_of_torchrun
+from monodepth_nb.training import TrainConfig, fit
+
+save = checkpoints.save
+def logged_save(*arguments):
+    with open({folder!r} + "/saves.txt", "a") as log:
+        log.write(f"{{process_rank()}} ")
+    save(*arguments)
+checkpoints.save = logged_save
+training.write_report = lambda *_: None
+
+class Fragile(list):
+    def __getitem__(self, index):
+        if {dies} and process_rank() == 1 and index == 3:
+            os._exit(9)
+        return super().__getitem__(index)
+
+with processes_of_torchrun():
+    model = tiny(seed=process_rank())  # the first process's weights are to win
+    model.dropout.p = 0.0
+    fit(model, Fragile(pairs(6)), TrainConfig(3, 2, 1e-2), validation_data=pairs(3), truth_data=pairs(1),
+        transform=AUGMENTATION, run_dir={folder!r}, device="cpu", progress=False)
+"""
+
+
+def torchrun(tmp_path: Path, dies: bool) -> subprocess.CompletedProcess:
+    script = tmp_path / "shared_run.py"
+    script.write_text(SHARED_RUN.format(tests=str(ROOT / "tests"), folder=str(tmp_path), dies=dies))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
+    # The time-out is there to end a hang, which is what must not happen.
+    return subprocess.run([*launcher, str(script)], env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_two_processes_learn_the_same_as_one_with_the_double_batch(tmp_path):
+    done = torchrun(tmp_path, dies=False)
+    assert done.returncode == 0, done.stderr
+    model = tiny()
+    model.dropout.p = 0.0
+    history = tiny_fit(model, 3, count=6, config={"batch_size": 4}, validation_data=pairs(3))
+    shared = pd.read_csv(tmp_path / "history.csv")
+    losses = [column for column in history if column.startswith(("train_", "validation_"))]
+    pd.testing.assert_frame_equal(shared[losses], history[losses], rtol=1e-5)
+    torch.testing.assert_close(
+        checkpoints.load(tmp_path / "last.pt")["model"], dict(model.state_dict()), rtol=1e-5, atol=1e-5
+    )
+    assert (tmp_path / "saves.txt").read_text() == "0 0 0 "  # once an epoch, by the first process
+
+
+def test_a_dying_process_ends_the_run_with_an_error(tmp_path):
+    assert torchrun(tmp_path, dies=True).returncode != 0
+
+
+# ---- The command line ----
+
+
+def small_run(*more: str) -> list[str]:
+    options = "train --data motorcycle --size 64 64 --width 0.0625 --batch-size 1 --device cpu"
+    return [*options.split(), *more]
+
+
+@pytest.fixture
+def kitti_folder(tmp_path):
+    """Six scenes in KITTI's layout, ground truth included."""
+    for index in range(6):
+        sample = blobs(3, index, size=(64, 64))
+        truth = (256 * sample.disparity_px).to(torch.int32).numpy().astype("uint16")
+        for view, folder in (("left", "image_2"), ("right", "image_3")):
+            pixels = (255 * sample[view]).byte().permute(1, 2, 0).numpy()
+            save_image(pixels, tmp_path / "kitti/training" / folder / f"{50 + index:06}_10.png")
+        save_image(truth, tmp_path / "kitti/training/disp_noc_0" / f"{50 + index:06}_10.png")
+        calibration = tmp_path / f"kitti/training/calib_cam_to_cam/{50 + index:06}.txt"
+        calibration.parent.mkdir(exist_ok=True)
+        rows = [f"P_rect_0{i}: 100 0 32 {offset} 0 100 32 0 0 0 1 0" for i, offset in ((2, 0), (3, -50))]
+        calibration.write_text("\n".join(rows))
+    return tmp_path / "kitti"
+
+
+def save_image(pixels, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # blobs are no picture the check of pairs knows
+def test_one_command_trains_on_a_folder_and_leaves_a_complete_run(tmp_path, kitti_folder, capsys, monkeypatch):
+    monkeypatch.undo()
+    run = tmp_path / "run"
+    assert main(small_run("--data", str(kitti_folder), "--epochs", "2", "--run-dir", str(run))) == 0
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "config.json", "history.csv", "last.pt", "best.pt", "metrics.csv", "figure.png", "loss.png"
+    }  # fmt: skip
+    config = json.loads((run / "config.json").read_text())
+    assert config["epochs"] == 2 and config["training_pairs"] == 5
+    history = pd.read_csv(run / "history.csv")
+    assert history["validation_total"].notna().all()
+    assert pd.read_csv(run / "metrics.csv")["name"].tolist() == ["000055_10"]  # held out
+    assert "device: cpu" in capsys.readouterr().out
+
+
+def test_a_run_that_was_killed_goes_on_by_the_same_command(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert main(small_run("--epochs", "12", "--run-dir", str(whole))) == 0
+    command = [sys.executable, "-m", "monodepth_nb", *small_run("--epochs", "12", "--run-dir", str(broken))]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (broken / "last.pt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert len(checkpoints.load(broken / "last.pt")["history"]) < 12
+    assert main(small_run("--epochs", "12", "--run-dir", str(broken))) == 0
+    assert_same_weights(load_model(broken / "last.pt"), load_model(whole / "last.pt"))
+
+
+def test_ctrl_c_on_the_command_line_has_its_own_exit_status(tmp_path, monkeypatch, capsys):
+    save = checkpoints.save
+
+    def save_and_interrupt(*arguments):
+        save(*arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(checkpoints, "save", save_and_interrupt)
+    assert main(small_run("--epochs", "3", "--run-dir", str(tmp_path / "run"))) == 130
+    assert "ended after 1 epochs; the same command goes on" in capsys.readouterr().err
+
+
+def test_unknown_names_are_answered_by_the_known_ones(tmp_path, capsys):
+    assert main(["train", "--data", "nowhere", "--run-dir", str(tmp_path)]) == 2
+    assert "known: motorcycle, streets, kitti2015" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as refusal:
+        main(["train", "--encoder", "vgg"])
+    assert refusal.value.code == 2
+    assert "scratch" in capsys.readouterr().err
+
+
+def test_a_command_that_cannot_work_ends_with_one_line(tmp_path, capsys):
+    (tmp_path / "last.pt").write_bytes(b"foreign")
+    assert main(small_run("--run-dir", str(tmp_path))) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("python -m monodepth_nb: error:") and "last.pt is damaged" in error

@@ -1,0 +1,56 @@
+import pandas as pd
+
+from monodepth_nb.verdicts import CLAIMS, verdicts
+
+
+def results(**values):
+    """Results from {"experiment/metric": value or one value per seed}."""
+    rows = []
+    for key, found in values.items():
+        experiment, metric = key.split("/")
+        for seed, value in enumerate(found if isinstance(found, list) else [found]):
+            rows.append({"experiment": experiment, "metric": metric, "seed": seed, "value": value})
+    return pd.DataFrame(rows, columns=["experiment", "metric", "seed", "value"])
+
+
+def verdict(claim, profile="demo", **values):
+    table = verdicts(results(**values), profile).set_index("id")
+    return table.loc[claim, "verdict"]
+
+
+def test_a_claim_without_its_number_is_not_tested_and_says_what_is_missing():
+    table = verdicts(results(), "demo")
+    assert list(table["id"]) == list(CLAIMS)
+    assert (table["verdict"] == "not tested").all()
+    assert table["evidence"].str.contains("was not measured").all()
+
+
+def test_the_smoke_profile_judges_nothing():
+    assert verdict("C1", "smoke", **{"loss_shares_end/appearance": 0.99}) == "not tested (smoke profile)"
+
+
+def test_appearance_must_make_up_nine_tenths_of_the_loss():
+    assert verdict("C1", **{"loss_shares_end/appearance": 0.95}) == "supported"
+    assert verdict("C1", **{"loss_shares_end/appearance": 0.8}) == "not supported"
+
+
+def test_a_positive_rank_correlation_of_loss_and_error_refutes_that_lower_losses_give_worse_maps():
+    assert verdict("C4", **{"loss_vs_error/spearman_epe": 0.7}) == "not supported"
+    assert verdict("C4", **{"loss_vs_error/spearman_epe": -0.7}) == "supported"
+
+
+def test_generalisation_asks_for_an_interval_below_the_baseline():
+    network = {"network/abs_rel": 0.12, "network/abs_rel_high": 0.14}
+    assert verdict("C5", **network, **{"pixel_mean/abs_rel": 0.15}) == "supported"
+    assert verdict("C5", **network, **{"pixel_mean/abs_rel": 0.13}) == "not supported"
+
+
+def test_semantics_are_supported_only_if_every_run_beats_every_control_run():
+    controls = {"full set, no extra features/abs_rel": [0.12, 0.13], "full set, random features/abs_rel": [0.12, 0.14]}
+    assert verdict("C6", **controls, **{"full set, semantic/abs_rel": [0.10, 0.11]}) == "supported"
+    assert verdict("C6", **controls, **{"full set, semantic/abs_rel": [0.10, 0.125]}) == "not supported"
+
+
+def test_a_missing_control_leaves_the_semantic_claim_untested():
+    some = {"full set, no extra features/abs_rel": [0.12], "full set, semantic/abs_rel": [0.10]}
+    assert verdict("C6", **some) == "not tested"
