@@ -17,7 +17,7 @@ from monodepth_nb.checkpoints import CheckpointError
 from monodepth_nb.datasets import motorcycle
 from monodepth_nb.kitti import KittiStereo, split_by_scene
 from monodepth_nb.loading import PairCache
-from monodepth_nb.networks import ENCODERS, UPSAMPLINGS, DispResNet
+from monodepth_nb.networks import ENCODERS, IMAGENET_WEIGHTS, UPSAMPLINGS, DispResNet
 from monodepth_nb.pair_check import check_pairs
 from monodepth_nb.pretrained import WeightsUnavailable
 from monodepth_nb.processes import first_process_first, process_rank, processes_of_torchrun
@@ -43,7 +43,16 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     parser = argparse.ArgumentParser("python -m monodepth_nb", description="Depth from one picture.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_train, add_evaluate, add_predict, add_export, add_download, add_render):
+    for add in (
+        add_train,
+        add_evaluate,
+        add_predict,
+        add_export,
+        add_download,
+        add_render,
+        add_train_segmenter,
+        add_benchmark,
+    ):
         add(commands)
     args = parser.parse_args(arguments)
     try:
@@ -129,6 +138,7 @@ def add_train(commands) -> None:
     add("--width", type=float, default=1.0, help="factor of the network's channel counts")
     add("--upsampling", default="nearest", choices=UPSAMPLINGS, help="in the decoder")
     add("--trainable-encoder", action="store_true", help="fine-tune an ImageNet encoder, else it is frozen")
+    add("--weights", default="default", choices=IMAGENET_WEIGHTS, help="of an ImageNet encoder")
     add("--epochs", type=int, default=config.epochs, help="passes over the pairs")
     add("--batch-size", type=int, default=config.batch_size, help="pairs per step and process")
     add("--learning-rate", type=float, default=config.learning_rate, help="of Adam, at the start")
@@ -152,7 +162,7 @@ def train(args) -> int:
         seed_everything(args.seed)
         with first_process_first():  # it downloads and renders for all
             data = training_data(args)
-            model = DispResNet(args.encoder, args.width, args.upsampling, args.trainable_encoder)
+            model = DispResNet(args.encoder, args.width, args.upsampling, args.trainable_encoder, args.weights)
         if process_rank() == 0:
             print(f"device: {device}; training pairs: {len(data.train)}; run folder: {args.run_dir}")
         augmentation = None if args.no_augmentation else Compose(MirroredFlip(), PairedPhotometric())
@@ -161,7 +171,6 @@ def train(args) -> int:
             transform=augmentation, run_dir=args.run_dir, device=device,
         )  # fmt: skip
         if len(history) < config.epochs:
-            print(f"ended after {len(history)} epochs; the same command goes on from there", file=sys.stderr)
             return INTERRUPTED
         if process_rank() == 0:
             print(history.iloc[-1].to_string(float_format="%.4g"))
@@ -199,6 +208,38 @@ def render(args) -> Path:
     root = Path(args.data_root) / f"streets_{h}x{w}_{args.scenes}_seed{args.seed}"
     print(streets.render_streets(root, args.scenes, args.size, args.seed))
     return root
+
+
+def add_train_segmenter(commands) -> None:
+    summary = "Train a network to name what stands in rendered streets."
+    parser = add_command(commands, train_segmenter, summary, "train-segmenter")
+    add_scene_options(parser)
+    parser.set_defaults(size=[128, 256])
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the scenes")
+    parser.add_argument("--out", default="runs/segmenter", help="folder for weights, table and picture")
+
+
+def train_segmenter(args) -> None:
+    """Four fifths of the scenes teach, the rest is scored on."""
+    from monodepth_nb.segmenter import train_on_streets
+
+    table = train_on_streets(render(args), args.out, tuple(args.size), args.epochs, seed=args.seed)
+    print("intersection over union on unseen scenes")
+    print(table.T.to_string(float_format="%.3f"))
+
+
+def add_benchmark(commands) -> None:
+    parser = add_command(commands, benchmark, "Time training steps and predictions on this machine.")
+    add_device_option(parser)
+    parser.add_argument("--rounds", type=int, default=5, help="timed calls of each; the median counts")
+
+
+def benchmark(args) -> None:
+    from monodepth_nb import benchmark as timing
+
+    device = torch.device(args.device or choose_device())
+    print(f"device: {device}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}")
+    print(timing.benchmark(device, args.rounds).to_string(index=False, float_format="%.4g"))
 
 
 # ---- using a trained network ----

@@ -55,10 +55,11 @@ def save(folder: Path, model: nn.Module, settings: dict, history: list[dict], pa
     states = {name: part.state_dict() for name, part in parts.items()}
     everything = weights | states | {"random": random_states()}
     write_whole(folder / "history.csv", lambda path: pd.DataFrame(history).to_csv(path, index=False))
-    write_whole(folder / "last.pt", lambda path: torch.save(everything, path))
     saved = [row for row in history[:-1] if row["epoch"] % settings["checkpoint_every"] == 0]
     if all(to_minimise(history[-1]) < to_minimise(row) for row in saved):
         write_whole(folder / "best.pt", lambda path: torch.save(weights, path))
+    # Last of all: if a kill comes first, this epoch is done again, and so are the other files.
+    write_whole(folder / "last.pt", lambda path: torch.save(everything, path))
 
 
 def to_minimise(row: dict) -> float:

@@ -112,19 +112,19 @@ def two_by_two(train_image, train_disparity, test_image, test_disparity, label: 
 
 def sharpening_strip(image, maps: dict, truth_px, label: str) -> Figure:
     """The map after 0, 10, 100 ... steps, between image and ground truth. maps: {step: (H, W) disparity in px}."""
-    named = {f"{step:,}": disparity for step, disparity in maps.items()}
-    return map_grid(image, named, truth_px, label, "step", "Disparity sharpens as training goes on")
+    named = {f"step {step:,}": disparity for step, disparity in maps.items()}
+    return map_grid(image, named, truth_px, label, "Disparity sharpens as training goes on")
 
 
-def map_grid(image, maps: dict, truth_px, label: str, word: str = "", title: str = "Predicted disparity") -> Figure:
-    """Image, maps titled "word name: EPE", ground truth. maps: {name: (H, W) disparity in px}."""
+def map_grid(image, maps: dict, truth_px, label: str, title: str) -> Figure:
+    """Named maps with their mean error, between image and ground truth. maps: {name: (H, W) disparity in px}."""
     truth = np.asarray(truth_px)
     columns = min(4, len(maps) + 2)
     fig, axes = _panels(-(-(len(maps) + 2) // columns), columns, truth.shape, f"{title}\n{label}")
     spare = iter(axes.ravel())
     _show_picture(next(spare), image, "left view", truth.shape)
     for name, disparity in maps.items():
-        _show_disparity(next(spare), np.asarray(disparity), f"{word} {name}: {_epe(disparity, truth)}".strip())
+        _show_disparity(next(spare), np.asarray(disparity), f"{name}: {_epe(disparity, truth)}")
     last = next(spare)
     _show_disparity(last, truth, "ground truth")
     for ax in spare:
@@ -250,8 +250,9 @@ def photo_sheet(picture, disparity, depth_m, label: str) -> Figure:
     count = 2 if depth_m is None else 3
     fig, axes = _panels(1, count, picture.shape[:2], label)
     _show_picture(axes[0, 0], picture, "photo")
-    _show_disparity(axes[0, 1], disparity, "relative disparity (no metres)", DISPARITY_MAX)
-    _colour_bar(axes[0, 1], axes[0, 1], "fraction of image width")
+    title = "relative disparity, no metres" if depth_m is None else "relative disparity"
+    _show_disparity(axes[0, 1], disparity, title, DISPARITY_MAX)
+    _colour_bar(axes[0, 1], axes[0, 1], "share of width")
     if depth_m is not None:
         _show_map(axes[0, 2], depth_m, "viridis_r", 80, "depth")
         _colour_bar(axes[0, 2], axes[0, 2], "depth [m]")
@@ -261,22 +262,28 @@ def photo_sheet(picture, disparity, depth_m, label: str) -> Figure:
 def point_cloud_figure(image, disparity_px, focal_px: float, baseline_m: float, label: str) -> Figure:
     """The scene as coloured points: seen from beside and above the camera, and straight from above in metres.
 
-    image: same size as disparity_px; 60,000 of its pixels are drawn. The sky (80 m) is left out.
+    image: same size as disparity_px; 120,000 points at most are drawn, every n-th row and column; no sky (80 m).
     """
-    xyz, colours = to_points_m(_picture(image), np.asarray(disparity_px), focal_px, baseline_m)
+    step = int(np.ceil(np.sqrt(np.size(disparity_px) / 120_000)))
+    picture, disparity = _picture(image)[::step, ::step], np.asarray(disparity_px)[::step, ::step] / step
+    xyz, colours = to_points_m(picture, disparity, focal_px / step, baseline_m)
+    if not len(xyz):
+        raise ValueError("no pixel is nearer than 80 m: look at the disparity, or at focal length and baseline")
     near = xyz[:, 2] <= np.percentile(xyz[:, 2], 98)  # the few farthest points would shrink all others
-    chosen = np.random.default_rng(0).permutation(np.flatnonzero(near))[:60_000]
-    xyz, colours = xyz[chosen], colours[chosen] / 255
+    xyz, colours = xyz[near], colours[near] / 255
     fig, (oblique, above) = plt.subplots(1, 2, figsize=(12, 5), layout="compressed", width_ratios=(1.6, 1))
     plt.close(fig)
+    # A pixel covers more of the scene the farther it is; drawn that wide, points leave no gaps.
+    breadth_m = 1.5 * xyz[:, 2] * step / focal_px
     u, v, distance = _seen_from(xyz, yaw=np.radians(18), pitch=np.radians(12))
     order = np.argsort(-distance)  # far points first, so that near ones cover them
-    area = 4e5 / len(xyz) * (np.median(distance) / distance[order]).clip(0.4, 2.5) ** 2  # of a point; no gaps
+    area = (500 / np.ptp(u) * breadth_m / distance).clip(0.5, 12)[order] ** 2  # the panel is 500 points wide
     oblique.scatter(u[order], v[order], s=area, c=colours[order], marker="s", linewidths=0, rasterized=True)
     oblique.set(aspect="equal", xticks=[], yticks=[], facecolor="0.1")
     oblique.set_title("from the left and above", fontsize=10)
     order = np.argsort(-xyz[:, 1])  # y points down: the highest points are drawn last
-    above.scatter(xyz[order, 0], xyz[order, 2], s=1.5e5 / len(xyz), c=colours[order], linewidths=0, rasterized=True)
+    area = (250 / max(np.ptp(xyz[:, 2]), 1e-3) * breadth_m).clip(0.5, 12)[order] ** 2
+    above.scatter(xyz[order, 0], xyz[order, 2], s=area, c=colours[order], marker="s", linewidths=0, rasterized=True)
     above.set(aspect="equal", facecolor="0.1", xlabel="to the right [m]", ylabel="depth [m]")
     above.set_title("from straight above", fontsize=10)
     fig.suptitle(f"The scene in three dimensions\n{label}", fontsize=12)

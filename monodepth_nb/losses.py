@@ -29,12 +29,12 @@ def warp_horizontal(image: Tensor, offset: Tensor) -> Tensor:
     """
     b, _, h, w = image.shape
     if offset.shape != (b, 1, h, w):
-        raise ValueError(f"offset has shape {tuple(offset.shape)}; an image of {tuple(image.shape)} needs {(b, 1, h, w)}")
+        raise ValueError(f"offset is {tuple(offset.shape)}; an image of {tuple(image.shape)} needs {(b, 1, h, w)}")
     row = torch.linspace(-1, 1, w, device=image.device)  # -1 and 1 are pixel centres,
     col = torch.linspace(-1, 1, h, device=image.device)  # hence align_corners=True
-    x = row + offset[:, 0] * (2 * w / (w - 1))           # (B, H, W)
+    x = row + offset[:, 0] * (2 * w / (w - 1))  # (B, H, W)
     y = col[:, None].expand(b, h, w)
-    grid = torch.stack((x, y), dim=-1)                   # (B, H, W, 2)
+    grid = torch.stack((x, y), dim=-1)  # (B, H, W, 2)
     return F.grid_sample(image, grid, padding_mode="zeros", align_corners=True)
 
 

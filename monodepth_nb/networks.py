@@ -64,12 +64,12 @@ class ScratchEncoder(nn.Module):
         self.channels = [c64, c64, 4 * c64, 4 * c128, 4 * c256, 4 * c512]
 
     def forward(self, image: Tensor) -> list[Tensor]:  # (B, 3, H, W)
-        features = [self.conv1(image)]                 # (B, 64, H/2, W/2)
-        features.append(self.pool1(features[-1]))      # (B, 64, H/4, W/4)
-        features.append(self.conv2(features[-1]))      # (B, 256, H/8, W/8)
-        features.append(self.conv3(features[-1]))      # (B, 512, H/16, W/16)
-        features.append(self.conv4(features[-1]))      # (B, 1024, H/32, W/32)
-        features.append(self.conv5(features[-1]))      # (B, 2048, H/64, W/64)
+        features = [self.conv1(image)]  # (B, 64, H/2, W/2)
+        features.append(self.pool1(features[-1]))  # (B, 64, H/4, W/4)
+        features.append(self.conv2(features[-1]))  # (B, 256, H/8, W/8)
+        features.append(self.conv3(features[-1]))  # (B, 512, H/16, W/16)
+        features.append(self.conv4(features[-1]))  # (B, 1024, H/32, W/32)
+        features.append(self.conv5(features[-1]))  # (B, 2048, H/64, W/64)
         return features
 
 
@@ -80,8 +80,8 @@ class DisparityHead(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, 2, kernel_size=3, padding=1)
 
-    def forward(self, features: Tensor) -> Tensor:                  # (B, channels, h, w)
-        return MAX_DISPARITY * self.conv(features).sigmoid()        # (B, 2, h, w)
+    def forward(self, features: Tensor) -> Tensor:  # (B, channels, h, w)
+        return MAX_DISPARITY * self.conv(features).sigmoid()  # (B, 2, h, w)
 
 
 class UpConv(nn.Module):
@@ -109,9 +109,7 @@ class Decoder(nn.Module):
         self.first_head = levels - 4
         joined = [2 if level > self.first_head else 0 for level in range(levels)]  # coarser level's disparity
         self.upconvs = nn.ModuleList(UpConv(i, o, upsampling) for i, o in zip(inputs, widths, strict=True))
-        self.iconvs = nn.ModuleList(
-            ConvBlock(o + s + d, o, 3) for o, s, d in zip(widths, skips, joined, strict=True)
-        )
+        self.iconvs = nn.ModuleList(ConvBlock(o + s + d, o, 3) for o, s, d in zip(widths, skips, joined, strict=True))
         self.heads = nn.ModuleList(DisparityHead(o) for o in widths[self.first_head :])
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:

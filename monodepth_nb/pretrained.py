@@ -81,6 +81,8 @@ class Trunk(nn.Module):
         return list(features)
 
     def features(self, image: Tensor) -> list[Tensor]:
+        if self.body.training != self.training:  # a deep copy made by torch.fx is in training mode at first
+            self.body.train(self.training)
         levels = self.body((image - self.mean) / self.std).values()
         return [level * scale for level, scale in zip(levels, self.scale, strict=True)]
 

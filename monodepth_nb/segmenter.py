@@ -144,9 +144,7 @@ def segment(model: Segmenter, image: Tensor, full_size: tuple[int, int] | None =
     return scores[0].argmax(0).to("cpu", torch.uint8)
 
 
-def evaluate_segmenter(
-    model: Segmenter, dataset: Dataset, size: tuple[int, int] = (128, 256)
-) -> dict[str, float]:
+def evaluate_segmenter(model: Segmenter, dataset: Dataset, size: tuple[int, int] = (128, 256)) -> dict[str, float]:
     """`class_scores` on `dataset`: images seen at `size`, classes compared at the size of their maps."""
 
     def predict(sample):

@@ -64,6 +64,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class TrainConfig:
+    """How to train; the defaults are the paper's, except that its rate is halved twice ("halving")."""
+
     epochs: int = 50
     batch_size: int = 8  # pairs per process and step
     learning_rate: float = 1e-4  # of Adam, at the start
@@ -288,8 +290,8 @@ def warn_of_collapse(row: Tensor, epoch: int) -> bool:
     how = collapse(row)
     if how:
         warnings.warn(
-            f"after epoch {epoch} the predicted disparity is {how}: the network has collapsed and will not "
-            "recover. Check that left and right are not swapped; try a smaller learning rate or other seed.",
+            f"after epoch {epoch} the predicted disparity is {how}: the network has collapsed and will "
+            "hardly recover. Check that left and right are not swapped; try a smaller learning rate or other seed.",
             stacklevel=3,
         )
     return bool(how)
@@ -374,9 +376,11 @@ def fit(
     returns: one row per epoch: epoch (from 1), learning_rate, train_TERM, validation_TERM (per pair), seconds
              (of training), pairs_per_s, and the metrics where they were taken
 
-    Ctrl-C ends the training; the rows so far are returned. Within `processes_of_torchrun`, the processes
+    Ctrl-C ends the training with a warning; the rows so far are returned. Within `processes_of_torchrun`, the processes
     share every batch. Raises TrainingDiverged, OutOfMemory and CheckpointError.
     """
+    if len(train_data) < process_count():
+        raise ValueError(f"{len(train_data)} training pairs for {process_count()} processes; each needs one at least")
     seed_everything(config.seed)  # what the network draws itself (dropout) is to depend on the config alone
     device = torch.device(device or choose_device())
     run_dir = Path(run_dir) if run_dir else None
@@ -405,7 +409,10 @@ def fit(
             if on_epoch:
                 on_epoch(epoch, model)
     model.eval()
-    if run_dir and first and len(history) == config.epochs:
+    if first and len(history) < config.epochs:
+        more = "; the same call goes on from the last checkpoint" if run_dir else ""
+        warnings.warn(f"interrupted after {len(history)} of {config.epochs} epochs{more}", stacklevel=2)
+    elif first and run_dir:
         write_report(run_dir, model, history, train_data, truth_data)
     return pd.DataFrame(history)
 
@@ -420,7 +427,10 @@ def write_report(run_dir: Path, model: nn.Module, history: list[dict], train_dat
         table = score(model, truth_data)
         checkpoints.write_whole(run_dir / "metrics.csv", lambda path: table.to_csv(path, index=False))
         predict = network_predictor(model, image_size(truth_data))
-        figure = best_median_worst_sheet(predict, truth_data, table, run_dir.name)
+        if len(truth_data) > 2:
+            figure = best_median_worst_sheet(predict, truth_data, table, run_dir.name)
+        else:
+            figure = figures.prediction_figure(truth_data[0], predict(truth_data[0]), run_dir.name)
     else:
         sample = train_data[0]
         figure = figures.reconstruction_figure(sample, predict_disparity(model, [sample])[0], run_dir.name)

@@ -57,7 +57,7 @@ def lower_loss_is_worse_map(n: Numbers):
 def full_set_generalises(n: Numbers):
     network, baseline = n.mean("network", "abs_rel"), n.mean("pixel_mean", "abs_rel")
     high = n.mean("network", "abs_rel_high")
-    evidence = f"AbsRel {network:.3f} (95 % interval up to {high:.3f}) on unseen scenes, pixel-mean baseline {baseline:.3f}"
+    evidence = f"AbsRel {network:.3f} on unseen scenes (95 % interval up to {high:.3f}), pixel-mean {baseline:.3f}"
     return high < baseline, evidence, "unseen scenes of the same kind as the training scenes"
 
 

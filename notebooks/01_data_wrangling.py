@@ -16,15 +16,16 @@
 #
 # # 1 · Two pictures know more than one
 #
-# **Where we start.** Depth from a single picture is an ill-posed problem: a toy car nearby and a real one far away can
-# look the same. Depth from *two* pictures is geometry. This course trains a network on pairs and then takes the second
-# picture away.
+# **Where we start.** Depth from a single picture is an ill-posed problem: a toy car nearby and a real one far away
+# can look the same. Depth from *two* pictures is geometry. This course trains a network on pairs and then takes the
+# second picture away.
 #
-# **The question.** What exactly does a stereo pair know about depth, and what must be true of the data so that a network can
-# learn it? You will find a disparity by hand, turn it into metres, and see how the pairs are read, checked, split and augmented.
+# **The question.** What exactly does a stereo pair know about depth, and what must be true of the data so that a
+# network can learn it? You will find a disparity by hand, turn it into metres, and see how the pairs are read,
+# checked, split and augmented.
 #
-# **Running time.** `smoke` seconds, `demo` about a minute on two CPU cores, `paper` minutes plus, once, the download of KITTI
-# 2015 (1.7 GB).
+# **Running time.** `smoke` seconds, `demo` about a minute on two CPU cores, `paper` minutes plus, once, the download
+# of KITTI 2015 (1.7 GB).
 
 # %% tags=["setup"]
 # Finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
@@ -44,10 +45,18 @@ def project_root():
 
 if project_root() is None and "google.colab" in sys.modules:
     if "OWNER" in REPO:
-        raise RuntimeError("no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`")
+        raise RuntimeError(
+            "no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`"
+        )
     subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
     os.chdir("monodepth_course/notebooks")
-    needed = {"skimage": "scikit-image", "seaborn": "seaborn", "pandas": "pandas", "tqdm": "tqdm", "torchvision": "torchvision"}
+    needed = {
+        "skimage": "scikit-image",
+        "seaborn": "seaborn",
+        "pandas": "pandas",
+        "tqdm": "tqdm",
+        "torchvision": "torchvision",
+    }
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
@@ -64,7 +73,7 @@ import torch
 from monodepth_nb import figures
 from monodepth_nb.datasets import full_set, motorcycle
 from monodepth_nb.evaluation import to_depth_m
-from monodepth_nb.kitti import KittiStereo, scene_blocks, split_by_scene
+from monodepth_nb.kitti import scene_blocks
 from monodepth_nb.losses import warp_horizontal
 from monodepth_nb.pair_check import check_pair
 from monodepth_nb.profiles import choose_profile
@@ -79,8 +88,9 @@ print(f"profile {profile.name}; device {choose_device()} ({device_name()})")
 
 # %% [markdown]
 # ## One real pair
-# Two cameras side by side photographed this motorcycle (Middlebury 2014; scikit-image ships it). The pair is *rectified*:
-# pictures are turned so that a point lies on the same row in both. Only its column differs, and that difference is the **disparity**.
+# Two cameras side by side photographed this motorcycle (Middlebury 2014; scikit-image ships it). The pair is
+# *rectified*: pictures are turned so that a point lies on the same row in both. Only its column differs, and that
+# difference is the **disparity**.
 
 # %%
 pair = motorcycle()
@@ -89,8 +99,8 @@ print({key: tuple(value.shape) if hasattr(value, "shape") else value for key, va
 record.figure("pair", figures.pairs_strip([pair], label))
 
 # %% [markdown]
-# An anaglyph lays one over the other, the left in red and the right in cyan. Where the colours part, the point is near; where they meet,
-# it is far.
+# An anaglyph lays one over the other, the left in red and the right in cyan. Where the colours part, the point is
+# near; where they meet, it is far.
 
 # %%
 fig, ax = plt.subplots(figsize=(8, 5.6), layout="constrained")
@@ -101,8 +111,9 @@ record.figure("anaglyph", fig)
 
 # %% [markdown]
 # ## A disparity by hand
-# Take 41 pixels of one row of the left picture, around the rear wheel's tyre. Slide them over the same row of the right picture, one pixel at
-# a time, always to the left, and write down how badly they fit (mean absolute difference). The best fit is the disparity.
+# Take 41 pixels of one row of the left picture, around the rear wheel's tyre. Slide them over the same row of the
+# right picture, one pixel at a time, always to the left, and write down how badly they fit (mean absolute
+# difference). The best fit is the disparity.
 
 # %%
 row, column = 350, 160
@@ -119,31 +130,34 @@ record.add("scanline", "motorcycle", by_hand_px=by_hand_px, truth_px=truth_px)
 # ### From pixels to metres
 # Two similar triangles, one in the camera and one in the world, give
 # $$\text{depth} = \frac{\text{focal length [px]} \times \text{baseline [m]}}{\text{disparity [px]}}.$$
-# (These two cameras point at slightly different columns, so their offset of 31.1 px is added to the disparity. KITTI's offset is 0.)
+# (These two cameras point at slightly different columns, so their offset of 31.1 px is added to the disparity.
+# KITTI's offset is 0.)
 
 # %%
 depth_m = pair.focal_px * pair.baseline_m / (by_hand_px + pair.doffs_px)
 print(f"{pair.focal_px:.0f} px * {pair.baseline_m:.3f} m / ({by_hand_px} + {pair.doffs_px:.1f}) px = {depth_m:.2f} m")
 
 # %% [markdown]
-# **The code agrees.** `warp_horizontal` samples each row elsewhere. Sampling the right view `by_hand_px` to the left must bring the
-# tyre to where the left view has it.
+# **The code agrees.** `warp_horizontal` samples each row elsewhere. Sampling the right view `by_hand_px` to the left
+# must bring the tyre to where the left view has it.
 
 # %%
 shift = torch.full((1, 1, *pair.left.shape[-2:]), -by_hand_px / pair.left.shape[-1])  # fractions of the width
 window = (..., row, slice(column - 20, column + 21))
 rebuilt = warp_horizontal(pair.right[None], shift)[0]
-print(f"difference at the tyre: {(rebuilt - pair.left)[window].abs().mean():.3f}, by hand it was {cost[by_hand_px]:.3f}")
+print(
+    f"difference at the tyre: {(rebuilt - pair.left)[window].abs().mean():.3f}, by hand it was {cost[by_hand_px]:.3f}"
+)
 print(f"without the shift:      {(pair.right - pair.left)[window].abs().mean():.3f}")
 
 # %% [markdown]
-# Matching worked because the spokes are a landmark. On the floor next to the wheel the same search has no clear winner.
-# A network that learns *from* such matches will inherit that difficulty.
+# Matching worked because the spokes are a landmark. On the floor next to the wheel the same search has no clear
+# winner. A network that learns *from* such matches will inherit that difficulty.
 #
 # ## Street scenes
-# The course project learnt from KITTI 2015: 200 street scenes, two moments each. Where KITTI is not at hand, this course
-# renders streets through KITTI's camera: 721.5 px focal length at 1242 px width, 0.54 m between the cameras. They are synthetic, and their
-# ground truth is exact. Each figure says which data it shows.
+# The course project learnt from KITTI 2015: 200 street scenes, two moments each. Where KITTI is not at hand, this
+# course renders streets through KITTI's camera: 721.5 px focal length at 1242 px width, 0.54 m between the cameras.
+# They are synthetic, and their ground truth is exact. Each figure says which data it shows.
 # `MONODEPTH_STEREO=kitti2015` downloads the real thing; a path uses your own folder.
 
 # %%
@@ -158,7 +172,9 @@ width_px = test.disparity_px.shape[1]
 print(f"{test.name}: left {tuple(test.left.shape)}, truth {tuple(test.disparity_px.shape)}")
 fig, ax = plt.subplots(figsize=(10, 4), layout="constrained")
 ax.imshow(test.left.permute(1, 2, 0), extent=(0, width_px, test.disparity_px.shape[0], 0))
-drawn = ax.imshow(test.disparity_px, cmap=figures.DISPARITY_COLOURS, alpha=0.6, vmin=0, vmax=figures.DISPARITY_MAX * width_px)
+drawn = ax.imshow(
+    test.disparity_px, cmap=figures.DISPARITY_COLOURS, alpha=0.6, vmin=0, vmax=figures.DISPARITY_MAX * width_px
+)
 fig.colorbar(drawn, label="disparity [px]", extend="max")
 ax.set(title=f"Ground truth over its image\n{street_label}", xlabel="column [px]", ylabel="row [px]")
 plt.close(fig)
@@ -166,21 +182,24 @@ record.figure("truth", fig)
 
 # %% [markdown]
 # ### Files are paired by name
-# KITTI names its files `scene_moment.png`, for instance `000017_10.png`, and labels moment 10 only. Pairing the 400 images with the 200 maps by
-# *position* gives picture 1 the map of picture 2 (torchvision's own `Kitti2015Stereo` did that, vision issue 7128).
-# `KittiStereo` goes by name; `_10` and `_11` are two moments of one scene and must stay on one side of every split.
+# KITTI names its files `scene_moment.png`, for instance `000017_10.png`, and labels moment 10 only. Pairing the 400
+# images with the 200 maps by *position* gives picture 1 the map of picture 2 (torchvision's own `Kitti2015Stereo` did
+# that, vision issue 7128). `KittiStereo` goes by name; `_10` and `_11` are two moments of one scene and must stay on
+# one side of every split.
 
 # %%
 names = [f"{scene:06d}_{moment}" for scene in range(200) for moment in ("10", "11")]
 blocks = scene_blocks(names)
-print(f"{len(names)} KITTI names form {len(blocks)} blocks; the largest has {max(map(len, blocks))} pictures of one drive")
+print(
+    f"{len(names)} KITTI names form {len(blocks)} blocks; the largest has {max(map(len, blocks))} pictures of one drive"
+)
 whole = [names[i] for i in next(b for b in blocks if names.index("000017_10") in b)]
 print("with 000017_10 stay:", ", ".join(whole))
 
 # %% [markdown]
 # ### What a pixel is worth
-# Disparity falls with depth, so a pixel is worth little nearby and a lot far away. Differentiating the formula,
-# one pixel at depth $Z$ is worth about $Z^2 / (f b)$ metres.
+# Disparity falls with depth, so a pixel is worth little nearby and a lot far away. Differentiating the formula, one
+# pixel at depth $Z$ is worth about $Z^2 / (f b)$ metres.
 
 # %%
 focal_px, baseline_m = 721.5377, 0.54  # KITTI at 1242 px width
@@ -190,7 +209,8 @@ for depth in (5, 20, 50):
     print(f"{depth:3d} m = {disparity:5.1f} px; one pixel less reads as {wrong:5.1f} m, {wrong - depth:+.2f} m off")
 
 # %% [markdown]
-# At 50 m one pixel is nearly eight metres. That is why depth metrics are relative, and why KITTI also counts *pixels wrong by 3 px or more*.
+# At 50 m one pixel is nearly eight metres. That is why depth metrics are relative, and why KITTI also counts *pixels
+# wrong by 3 px or more*.
 
 # %%
 maps = {sample.name: sample.disparity_px for sample in (data.test[i] for i in range(min(3, len(data.test))))}
@@ -198,8 +218,8 @@ record.figure("histogram", figures.disparity_histogram(maps, street_label))
 
 # %% [markdown]
 # ## What a broken pair looks like
-# Most blank maps that people get from networks like this come from their pairs: views swapped, rows not aligned, one picture
-# twice. `check_pair` looks for each; here it gets good pairs and broken ones made from them.
+# Most blank maps that people get from networks like this come from their pairs: views swapped, rows not aligned, one
+# picture twice. `check_pair` looks for each; here it gets good pairs and broken ones made from them.
 
 # %%
 good = data.train[0]
@@ -215,15 +235,19 @@ for name, sample in broken.items():
 
 # %% [markdown]
 # ## Augmentation, and a classic mistake (defect D8)
-# With probability 0.5 each: one draw of gamma, brightness and colour for *both* views (they are compared with each other), and a
-# mirrored pair.
+# With probability 0.5 each: one draw of gamma, brightness and colour for *both* views (they are compared with each
+# other), and a mirrored pair.
 #
-# **Hypothesis.** Mirroring both views turns near into "further left" where it was "further right": disparity changes sign, and no
-# non-negative map can rebuild one view from the other. Exchanging the mirrored views mends that.
+# **Hypothesis.** Mirroring both views turns near into "further left" where it was "further right": disparity changes
+# sign, and no non-negative map can rebuild one view from the other. Exchanging the mirrored views mends that.
 
 # %%
 draws = [PairedPhotometric(p=1)(good, torch.Generator().manual_seed(seed)) for seed in range(2)]
-augmented = [Sample(good, name="as it is"), *(Sample(d, name="colours changed") for d in draws), Sample(MirroredFlip(p=1)(good), name="mirrored")]
+augmented = [
+    Sample(good, name="as it is"),
+    *(Sample(d, name="colours changed") for d in draws),
+    Sample(MirroredFlip(p=1)(good), name="mirrored"),
+]
 record.figure("augmented", figures.pairs_strip(augmented, street_label))
 
 
@@ -239,19 +263,22 @@ def best_shift_px(left, right, largest=24):
 crop = (slice(None), slice(good.left.shape[1] * 2 // 3, None))  # the road, near and textured
 mirrored = Sample(left=good.left.flip(-1), right=good.right.flip(-1))  # the mistake
 exchanged = MirroredFlip(p=1)(good)
-rows = {name: best_shift_px(p.left[crop], p.right[crop]) for name, p in
-        {"as it is": good, "mirrored only (D8)": mirrored, "mirrored and exchanged": exchanged}.items()}
+rows = {
+    name: best_shift_px(p.left[crop], p.right[crop])
+    for name, p in {"as it is": good, "mirrored only (D8)": mirrored, "mirrored and exchanged": exchanged}.items()
+}
 record.add("flip", data.label, **{name.replace(" ", "_"): value for name, value in rows.items()})
 pd.Series(rows, name="best shift of the road [px]").to_frame()
 
 # %% [markdown]
-# **Observation.** Mirrored only, the best shift is negative: the pair asks for a disparity the network cannot express.
-# Mirrored and exchanged, it is positive again. It need not equal the first one exactly: the crop now shows the road of the *right* camera. Notebook 02
-# measures what the mistake costs in training.
+# **Observation.** Mirrored only, the best shift is negative: the pair asks for a disparity the network cannot
+# express. Mirrored and exchanged, it is positive again. It need not equal the first one exactly: the crop now shows
+# the road of the *right* camera. Notebook 02 measures what the mistake costs in training.
 #
 # ## The baseline to beat
-# Road scenes look alike: the road is below, the sky above. So the mean disparity of each pixel position over the *training* ground
-# truth is already a fair guess for a picture never seen. Whoever cannot beat it has learnt nothing. Every table of this course carries it.
+# Road scenes look alike: the road is below, the sky above. So the mean disparity of each pixel position over the
+# *training* ground truth is already a fair guess for a picture never seen. Whoever cannot beat it has learnt nothing.
+# Every table of this course carries it.
 
 # %%
 baseline = data.pixel_mean()
@@ -268,39 +295,46 @@ plt.close(fig)
 record.figure("pixel_mean", fig)
 
 # %% [markdown]
-# **Reading.** Near the bottom the road is close, near the horizon everything is far, whatever the picture shows. That prior alone gets the error printed above.
+# **Reading.** Near the bottom the road is close, near the horizon everything is far, whatever the picture shows. That
+# prior alone gets the error printed above.
 #
 # ## What was learnt
-# - A rectified pair turns depth into a search along one row; the shift found is the disparity, and focal length times baseline over disparity is the depth.
+# - A rectified pair turns depth into a search along one row; the shift found is the disparity, and focal length times
+#   baseline over disparity is the depth.
 # - One pixel is worth centimetres nearby and metres far away.
-# - Pairs must be rectified, in the right order, paired by name, split by drive, and mirrored only together with an exchange.
+# - Pairs must be rectified, in the right order, paired by name, split by drive, and mirrored only together with an
+#   exchange.
 # - The mean map of the training scenes is a baseline that deserves respect.
 #
 # **What is open.** Searching by hand needs both pictures. Notebook 02 asks a network to answer from one.
 #
 # ## Exercises
-# 1. **Predict:** you move the two cameras twice as far apart. What happens to each disparity, and to the depth at which one pixel is worth a metre?
+# 1. **Predict:** you move the two cameras twice as far apart. What happens to each disparity, and to the depth at
+#    which one pixel is worth a metre?
 #
 # <details><summary>Solution</summary>
 #
-# Disparity is proportional to the baseline, so every disparity doubles. One pixel is worth $Z^2/(fb)$ metres, so $Z = \sqrt{fb}$ grows by $\sqrt2$: from
-# $\sqrt{389.6} = 19.7$ m to 27.9 m. The price: more of the scene is seen by one camera only.
+# Disparity is proportional to the baseline, so every disparity doubles. One pixel is worth $Z^2/(fb)$ metres, so $Z =
+# \sqrt{fb}$ grows by $\sqrt2$: from $\sqrt{389.6} = 19.7$ m to 27.9 m. The price: more of the scene is seen by one
+# camera only.
 # </details>
 #
-# 2. **Change one line:** in *A disparity by hand* set `row, column = 460, 60`, a piece of bare floor. How clear is the minimum?
+# 2. **Change one line:** in *A disparity by hand* set `row, column = 460, 60`, a piece of bare floor. How clear is
+#    the minimum?
 #
 # <details><summary>Solution</summary>
 #
-# The cost curve is flat: many shifts fit almost as well, because the floor looks like itself. Matching needs texture. A learnt
-# network must fill such places from what it knows about floors; smoothness helps it there.
+# The cost curve is flat: many shifts fit almost as well, because the floor looks like itself. Matching needs texture.
+# A learnt network must fill such places from what it knows about floors; smoothness helps it there.
 # </details>
 #
 # 3. **Explain:** why is one photometric draw used for both views, although two real cameras never agree exactly?
 #
 # <details><summary>Solution</summary>
 #
-# The loss compares colours across views. Different draws would make even the true disparity expensive, and the network would be taught to
-# explain brightness by shifts. SSIM forgives part of a real difference, since it compares structure after removing the local mean and contrast.
+# The loss compares colours across views. Different draws would make even the true disparity expensive, and the
+# network would be taught to explain brightness by shifts. SSIM forgives part of a real difference, since it compares
+# structure after removing the local mean and contrast.
 # </details>
 
 # %%

@@ -16,8 +16,9 @@
 #
 # # 2 · One pair teaches a network depth
 #
-# **What notebook 01 left open.** We found a disparity by hand: slide one scanline over the other, read the shift, turn
-# it into metres. That needs *both* pictures. Here a network gets only the left one, and nobody ever tells it a depth.
+# **What notebook 01 left open.** We found a disparity by hand: slide one scanline over the other, read the shift,
+# turn it into metres. That needs *both* pictures. Here a network gets only the left one, and nobody ever tells it a
+# depth.
 #
 # **The question.** Can "make the right picture look like the left one" teach a network depth? We check every part on
 # its own, then overfit one real pair whose true disparity we know and never show to the network.
@@ -42,10 +43,18 @@ def project_root():
 
 if project_root() is None and "google.colab" in sys.modules:
     if "OWNER" in REPO:
-        raise RuntimeError("no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`")
+        raise RuntimeError(
+            "no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`"
+        )
     subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
     os.chdir("monodepth_course/notebooks")
-    needed = {"skimage": "scikit-image", "seaborn": "seaborn", "pandas": "pandas", "tqdm": "tqdm", "torchvision": "torchvision"}
+    needed = {
+        "skimage": "scikit-image",
+        "seaborn": "seaborn",
+        "pandas": "pandas",
+        "tqdm": "tqdm",
+        "torchvision": "torchvision",
+    }
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
@@ -92,13 +101,16 @@ profile
 pair = motorcycle(profile.image_size)
 truth_px = pair.disparity_px.numpy()
 print("left", tuple(pair.left.shape), " truth", truth_px.shape, f" known pixels {np.isfinite(truth_px).mean():.1%}")
-print(f"true disparity: {np.nanmin(truth_px):.1f} to {np.nanmax(truth_px):.1f} px, median {np.nanmedian(truth_px):.1f} px")
+print(
+    f"true disparity: {np.nanmin(truth_px):.1f} to {np.nanmax(truth_px):.1f} px, median {np.nanmedian(truth_px):.1f} px"
+)
 
 
 # %% [markdown]
-# **The baseline every number has to beat:** one constant, the median of the truth, for every pixel. It even cheats, for it has
-# seen the truth. *EPE* is the mean absolute error in pixels of the full-size picture; *D1* is the share of pixels
-# wrong by at least 3 px and 5 %.
+# **The baseline every number has to beat:** one constant, the median of the truth, for every pixel. It even cheats,
+# for it has seen the truth. *EPE* is the mean absolute error in pixels of the full-size picture; *D1* is the share of
+# pixels wrong by at least 3 px and 5 %.
+
 
 # %%
 def score(prediction_px):
@@ -138,13 +150,15 @@ true_disparity = torch.nn.functional.interpolate(
 figures.reconstruction_figure(pair, true_disparity[0].expand(2, -1, -1), f"{label}, warped by the true disparity")
 
 # %% [markdown]
-# Where the difference stays dark grey, the right camera could not see what the left one sees (left of the wheel, left image border).
-# No disparity can explain those pixels; remember them when the loss refuses to reach zero.
+# Where the difference stays dark grey, the right camera could not see what the left one sees (left of the wheel, left
+# image border). No disparity can explain those pixels; remember them when the loss refuses to reach zero.
 #
 # ## Part 2: the loss knows the truth when it sees it
 # Equation 2 of the paper compares the rebuilt with the real picture,
-# $$C_{ap} = \tfrac1N\sum \alpha\,\tfrac{1 - \mathrm{SSIM}(I, \tilde I)}2 + (1-\alpha)\,|I - \tilde I|, \qquad \alpha = 0.85.$$
-# If it is any good as a teacher, the truth must cost less than the truth moved by a few pixels, and much less than a wrong map.
+# $$C_{ap} = \tfrac1N\sum \alpha\,\tfrac{1 - \mathrm{SSIM}(I, \tilde I)}2 + (1-\alpha)\,|I - \tilde I|, \qquad
+# \alpha = 0.85.$$
+# If it is any good as a teacher, the truth must cost less than the truth moved by a few pixels, and much less than a
+# wrong map.
 
 # %%
 shifts_px = np.linspace(-20, 20, 41)
@@ -166,12 +180,14 @@ print(f"truth {costs[20]:.3f}; moved by 2 px {costs[22]:.3f}, by 20 px {costs[-1
 print(f"cheapest at a move of {best:+.0f} px")
 
 # %% [markdown]
-# The valley leads to the truth, but it is only a few pixels wide: beyond it the slope says little. That is why the loss is also
-# computed on pictures half, a quarter and an eighth as large, where the same valley is two, four and eight times as wide.
+# The valley leads to the truth, but it is only a few pixels wide: beyond it the slope says little. That is why the
+# loss is also computed on pictures half, a quarter and an eighth as large, where the same valley is two, four and
+# eight times as wide.
 #
 # ## Part 3: the network
 # A ResNet-like encoder halves the picture six times; a decoder doubles it back and reads off a disparity map at the
-# last four sizes. Two channels each: disparity of the left and of the right view. The right picture is never an input.
+# last four sizes. Two channels each: disparity of the left and of the right view. The right picture is never an
+# input.
 
 # %%
 seed_everything(0)
@@ -183,9 +199,10 @@ for disparity in network(left):
     print("disparity", tuple(disparity.shape))
 
 # %% [markdown]
-# **Predict, then print.** The maps are $0.3 \cdot \mathrm{sigmoid}(\cdot)$ and the heads start with a bias of $-2.4$, so before any
-# training every pixel should be near $0.3\,\sigma(-2.4) = 0.025$ of the width. A flat map has no steps to charge for and its two
-# views agree, so *smoothness* and *consistency* should be near zero and *appearance* should be that of a constant 0.025.
+# **Predict, then print.** The maps are $0.3 \cdot \mathrm{sigmoid}(\cdot)$ and the heads start with a bias of $-2.4$,
+# so before any training every pixel should be near $0.3\,\sigma(-2.4) = 0.025$ of the width. A flat map has no steps
+# to charge for and its two views agree, so *smoothness* and *consistency* should be near zero and *appearance* should
+# be that of a constant 0.025.
 
 # %%
 loss = MonodepthLoss()
@@ -228,9 +245,9 @@ print(f"constant: EPE {constant['epe']:.1f} px, D1 {constant['d1_all']:.0f} %")
 print(f"network:  EPE {scratch['epe']:.2f} px, D1 {scratch['d1_all']:.1f} %")
 
 # %% [markdown]
-# **Observation.** In the stored run the map goes from one flat guess to the outline of a motorcycle, and its error from that of a
-# constant to a fraction of it, without a single depth label. What this does *not* show: that the network learnt anything about
-# other pictures. It has seen one.
+# **Observation.** In the stored run the map goes from one flat guess to the outline of a motorcycle, and its error
+# from that of a constant to a fraction of it, without a single depth label. What this does *not* show: that the
+# network learnt anything about other pictures. It has seen one.
 
 # %%
 record.figure("prediction", figures.prediction_figure(pair, maps[profile.single_epochs], label))
@@ -243,6 +260,7 @@ record.figure("reconstruction", figures.reconstruction_figure(pair, final, label
 # ## Which term does the work? (claim C1)
 # The course project claimed that appearance makes up almost all of the loss. Smoothness enters with weight 0.1,
 # consistency with 1.
+
 
 # %%
 def shares(row):
@@ -258,15 +276,18 @@ for term in first:
 
 # %% [markdown]
 # ## What if? Four defects of the course project, measured
-# Each arm changes one thing and trains a fresh network for the same number of steps. **Hypotheses**, written before the run:
+# Each arm changes one thing and trains a fresh network for the same number of steps. **Hypotheses**, written before
+# the run:
 #
-# - **D2 + D3, pictures left in 0-255 and consistency at 0.01**: SSIM's constants vanish against such values and L1 swallows the
-#   other terms, so the map sharpens later.
+# - **D2 + D3, pictures left in 0-255 and consistency at 0.01**: SSIM's constants vanish against such values and L1
+#   swallows the other terms, so the map sharpens later.
 # - **D8, mirrored without exchanging the views**: half of the steps ask for disparity of the opposite sign, which a
 #   non-negative map cannot give. Mirrored *and* exchanged should do no harm.
 # - **D1, a frozen encoder of random weights**: the decoder can still overfit one picture with whatever features it
 #   gets, so the defect may hide here.
-# - **Heads that start at 0.15 of the width** (the original's start): the valley of part 2 is out of reach at the fine scales.
+# - **Heads that start at 0.15 of the width** (the original's start): the valley of part 2 is out of reach at the fine
+#   scales.
+
 
 # %%
 class ZeroTo255(MonodepthLoss):
@@ -309,6 +330,7 @@ arms = {
     "start at 0.15 of the width": {"change": large_start},
 }
 
+
 # %%
 def train_arm(seed, change=None, **options):
     """Train a fresh network for the profile's what-if budget; its map of the pair in px."""
@@ -331,16 +353,17 @@ what_if = pd.DataFrame(rows)
 what_if.groupby("arm", sort=False)[["epe", "d1_all"]].agg(["mean", "min", "max"]).round(2)
 
 # %%
-title = f"One thing changed in each, after {profile.defect_epochs} steps (last seed)"
-record.figure("what_if", figures.map_grid(pair.left, examples, truth_px, label, title))
+after = f"after {profile.defect_epochs} steps, maps of the last seed; {label}"
+record.figure("what_if", figures.arms_figure(examples, truth_px, what_if, after))
 
 # %% [markdown]
 # ## Does ImageNet pretraining help on one pair? (claim C3)
-# The course project froze a ResNet-50 that it believed pretrained; its initialisation had overwritten the weights (D1). Here
-# a test compares every encoder tensor with the checkpoint. Three encoders, same decoder idea, same number of steps:
-# trained from scratch, frozen with ImageNet weights, frozen at random (what the project really had).
+# The course project froze a ResNet-50 that it believed pretrained; its initialisation had overwritten the weights
+# (D1). Here a test compares every encoder tensor with the checkpoint. Three encoders, same decoder idea, same number
+# of steps: trained from scratch, frozen with ImageNet weights, frozen at random (what the project really had).
 #
 # **Hypothesis.** Pretrained features give a better map than random ones at the same loss.
+
 
 # %%
 def frozen(weights):
@@ -368,20 +391,28 @@ pd.DataFrame(encoder_rows).groupby("encoder")[["loss", "epe", "d1_all"]].agg(["m
 
 # %% [markdown]
 # ## White paint on the road (claim C2)
-# "Detailed maps, but white lane paint is placed at a wrong depth, because smoothness is weak at image edges." A motorcycle has no
-# lane paint; rendered streets do, with a mask. If the claim holds, the error on paint exceeds that on the plain road around it.
+# "Detailed maps, but white lane paint is placed at a wrong depth, because smoothness is weak at image edges." A
+# motorcycle has no lane paint; rendered streets do, with a mask. If the claim holds, the error on paint exceeds that
+# on the plain road around it.
 
 # %%
-lanes = [s for s in (data.test[i] for i in range(len(data.test))) if s.lane_paint.float().mean() > 0.003][: profile.seeds]
+lanes = [s for s in (data.test[i] for i in range(len(data.test))) if s.lane_paint.float().mean() > 0.003][
+    : profile.seeds
+]
 paint_rows = []
 for seed, street in enumerate(lanes):
     seed_everything(seed)
     model = DispResNet(width=profile.width)
     config = TrainConfig(epochs=profile.defect_epochs, batch_size=1, learning_rate=profile.learning_rate, seed=seed)
     fit(model, [street], config, progress=False)
-    error = np.abs(to_pixels(predict_disparity(model, [street])[0, 0], street.disparity_px.shape) - street.disparity_px.numpy())
+    error = np.abs(
+        to_pixels(predict_disparity(model, [street])[0, 0], street.disparity_px.shape) - street.disparity_px.numpy()
+    )
     road = (street.classes == ROAD) & ~street.shiny
-    result = {"paint_epe": np.nanmean(error[road & street.lane_paint]), "road_epe": np.nanmean(error[road & ~street.lane_paint])}
+    result = {
+        "paint_epe": np.nanmean(error[road & street.lane_paint]),
+        "road_epe": np.nanmean(error[road & ~street.lane_paint]),
+    }
     paint_rows.append({"scene": street.name, **result})
     record.add("lane_paint", data.label, seed, **result)
 pd.DataFrame(paint_rows).round(2)
@@ -396,7 +427,9 @@ unseen = predict_disparity(network, [street])[0, 0]
 record.figure("unseen", figures.two_by_two(pair.left, final[0], street.left, unseen, f"{label}; unseen: {data.label}"))
 
 # %%
-unseen_score = disparity_metrics(to_pixels(unseen, street.disparity_px.shape), street.disparity_px, street.focal_px, street.baseline_m)
+unseen_score = disparity_metrics(
+    to_pixels(unseen, street.disparity_px.shape), street.disparity_px, street.focal_px, street.baseline_m
+)
 flat_street = np.full_like(street.disparity_px, np.nanmedian(street.disparity_px))
 flat_score = disparity_metrics(flat_street, street.disparity_px, street.focal_px, street.baseline_m)
 record.add("unseen_street", data.label, network=unseen_score["abs_rel"], constant=flat_score["abs_rel"])
@@ -404,8 +437,8 @@ print(f"AbsRel on the unseen street: network {unseen_score['abs_rel']:.2f}, one 
 
 # %% [markdown]
 # ## Your own photo
-# On Colab this asks for a file; elsewhere set `MONODEPTH_PHOTO=/path/to/photo.jpg` before starting Jupyter, or put the path in the call. After one
-# motorcycle, expect nonsense.
+# On Colab this asks for a file; elsewhere set `MONODEPTH_PHOTO=/path/to/photo.jpg` before starting Jupyter, or put
+# the path in the call. After one motorcycle, expect nonsense.
 
 # %%
 photo = ask_for_photo()
@@ -419,7 +452,8 @@ else:
 # ## What was learnt
 # - The warp, the loss and the first guess do what the formulas say; each was checked before the training.
 # - One real pair, no label: the map goes from a constant's error to the figures above.
-# - Several defects of the course project cost a lot on a single pair, others hide. A loss curve alone would not have told which.
+# - Several defects of the course project cost a lot on a single pair, others hide. A loss curve alone would not have
+#   told which.
 # - Learning a pair by heart is not learning to see: the unseen street says so.
 #
 # **What is open.** Everything here used one learning rate. Notebook 03 asks how much of the result hangs on it.
@@ -429,25 +463,26 @@ else:
 #
 # <details><summary>Solution</summary>
 #
-# Those that only one camera sees: a strip at the left border of the left view, and a strip beside each near object. Also
-# reflections, which move differently from the surface they are on. The reconstruction figure of part 1 shows them for the true disparity.
+# Those that only one camera sees: a strip at the left border of the left view, and a strip beside each near object.
+# Also reflections, which move differently from the surface they are on. The reconstruction figure of part 1 shows
+# them for the true disparity.
 # </details>
 #
 # 2. **Change one line:** give `MonodepthLoss(consistency_weight=0)` to `fit`. Which part of the map suffers?
 #
 # <details><summary>Solution</summary>
 #
-# `fit(network, [pair], config, loss=MonodepthLoss(consistency_weight=0))`. The two maps no longer have to agree. Look beside the motorcycle, where the other view's
-# map was the only one with evidence.
+# `fit(network, [pair], config, loss=MonodepthLoss(consistency_weight=0))`. The two maps no longer have to agree. Look
+# beside the motorcycle, where the other view's map was the only one with evidence.
 # </details>
 #
 # 3. **Explain:** with the pictures in 0-255, why does L1 make up nearly all of the appearance loss?
 #
 # <details><summary>Solution</summary>
 #
-# L1 grows 255-fold. SSIM is a ratio, so scaling both pictures changes it only through its constants, which become negligible; it stays
-# in [0, 1]. Weighted 0.15 against 0.85, an L1 of, say, 20 grey levels contributes 3.0 and SSIM at most 0.85. Smoothness and consistency, which do not grow,
-# vanish beside it.
+# L1 grows 255-fold. SSIM is a ratio, so scaling both pictures changes it only through its constants, which become
+# negligible; it stays in [0, 1]. Weighted 0.15 against 0.85, an L1 of, say, 20 grey levels contributes 3.0 and SSIM
+# at most 0.85. Smoothness and consistency, which do not grow, vanish beside it.
 # </details>
 
 # %%

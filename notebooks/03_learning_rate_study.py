@@ -16,8 +16,9 @@
 #
 # # 3 · Which learning rate? How to doubt a loss curve
 #
-# **What notebook 02 left open.** One pair taught a network its depth at one learning rate. The course project tried four rates, saw that higher ones
-# ended at a *lower* loss and found their maps *worse* by eye, and settled on 1e-4 (claim C4).
+# **What notebook 02 left open.** One pair taught a network its depth at one learning rate. The course project tried
+# four rates, saw that higher ones ended at a *lower* loss and found their maps *worse* by eye, and settled on 1e-4
+# (claim C4).
 #
 # **The question.** Does a lower loss mean a better map? Four rates, several seeds, and this time a metric.
 #
@@ -41,10 +42,18 @@ def project_root():
 
 if project_root() is None and "google.colab" in sys.modules:
     if "OWNER" in REPO:
-        raise RuntimeError("no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`")
+        raise RuntimeError(
+            "no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`"
+        )
     subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
     os.chdir("monodepth_course/notebooks")
-    needed = {"skimage": "scikit-image", "seaborn": "seaborn", "pandas": "pandas", "tqdm": "tqdm", "torchvision": "torchvision"}
+    needed = {
+        "skimage": "scikit-image",
+        "seaborn": "seaborn",
+        "pandas": "pandas",
+        "tqdm": "tqdm",
+        "torchvision": "torchvision",
+    }
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
@@ -54,10 +63,8 @@ sys.path.insert(0, str(project_root()))
 
 # %%
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import display
 
 from monodepth_nb import figures
 from monodepth_nb.datasets import motorcycle
@@ -78,8 +85,8 @@ print(f"{label}; device {choose_device()} ({device_name()})")
 
 # %% [markdown]
 # ## The network of the study
-# The course project used its frozen ImageNet encoder. Where the weights cannot be had, the study runs with the network from scratch and says so:
-# the question is about the learning rate, not the encoder.
+# The course project used its frozen ImageNet encoder. Where the weights cannot be had, the study runs with the
+# network from scratch and says so: the question is about the learning rate, not the encoder.
 
 # %%
 try:
@@ -93,11 +100,12 @@ print("encoder of this study:", encoder)
 # %% [markdown]
 # ## Hypotheses, before the run
 # 1. Within a fixed number of steps, a higher rate ends at a lower loss, up to a point.
-# 2. If C4 is right, the ranking of the maps is the *reverse* of that of the losses. If the loss is a good teacher, both rank alike.
+# 2. If C4 is right, the ranking of the maps is the *reverse* of that of the losses. If the loss is a good teacher,
+#    both rank alike.
 # 3. At 1e-2 Adam's steps are so large that the maps saturate; the arm is kept to show what that looks like.
 #
-# Adam moves each weight by about the learning rate per step, whatever the gradient's size. So the rate times the number of steps bounds how far a
-# weight can travel: at 1e-4, 100 steps move it by at most about 0.01.
+# Adam moves each weight by about the learning rate per step, whatever the gradient's size. So the rate times the
+# number of steps bounds how far a weight can travel: at 1e-4, 100 steps move it by at most about 0.01.
 
 # %%
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 1e-2)
@@ -121,7 +129,9 @@ for rate in RATES:
         history, maps[f"{rate:g}"], scores = run(rate, seed)
         final = history["train_total"].iloc[-max(1, len(history) // 20) :].mean()  # the last 5 % of the steps
         curves.append(history.assign(rate=f"{rate:g}", seed=seed))
-        rows.append({"rate": f"{rate:g}", "seed": seed, "loss": final, "epe": scores["epe"], "d1_all": scores["d1_all"]})
+        rows.append(
+            {"rate": f"{rate:g}", "seed": seed, "loss": final, "epe": scores["epe"], "d1_all": scores["d1_all"]}
+        )
         record.add(f"rate {rate:g}", "motorcycle", seed, loss=final, epe=scores["epe"], d1_all=scores["d1_all"])
 study = pd.DataFrame(rows)
 study.groupby("rate", sort=False)[["loss", "epe", "d1_all"]].agg(["mean", "min", "max"]).round(2)
@@ -129,13 +139,18 @@ study.groupby("rate", sort=False)[["loss", "epe", "d1_all"]].agg(["mean", "min",
 # %%
 fig, ax = plt.subplots(figsize=(9, 4), layout="constrained")
 sns.lineplot(pd.concat(curves, ignore_index=True), x="epoch", y="train_total", hue="rate", errorbar=("pi", 100), ax=ax)
-ax.set(yscale="log", xlabel="step", ylabel="loss", title=f"Loss by learning rate, band = all {profile.seeds} seeds\n{label}")
+ax.set(
+    yscale="log",
+    xlabel="step",
+    ylabel="loss",
+    title=f"Loss by learning rate, band = all {profile.seeds} seeds\n{label}",
+)
 plt.close(fig)
 record.figure("curves", fig)
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-for ax, metric, unit in zip(axes, ("epe", "d1_all"), ("EPE [px]", "D1 [% of pixels]")):
+for ax, metric, unit in zip(axes, ("epe", "d1_all"), ("EPE [px]", "D1 [% of pixels]"), strict=True):
     sns.scatterplot(study, x="loss", y=metric, hue="rate", ax=ax, s=60, legend=ax is axes[1])
     ax.set(xlabel="final loss", ylabel=unit, xscale="log")
 fig.suptitle(f"Does a lower loss mean a better map? One point per run\n{label}")
@@ -143,24 +158,30 @@ plt.close(fig)
 record.figure("loss_against_error", fig)
 
 # %%
-record.figure("maps", figures.map_grid(pair.left, maps, truth_px, label, f"Map by learning rate, {profile.study_epochs} steps, last seed"))
+record.figure(
+    "maps",
+    figures.map_grid(
+        pair.left, maps, truth_px, label, f"Map by learning rate, {profile.study_epochs} steps, last seed"
+    ),
+)
 
 # %% [markdown]
 # ## Reading
-# The number that decides C4 is the rank correlation between final loss and error over the runs that did not fail (rates to
-# 1e-3). $+1$: the lower the loss the better the map. $-1$: the claim.
+# The number that decides C4 is the rank correlation between final loss and error over the runs that did not fail
+# (rates to 1e-3). $+1$: the lower the loss the better the map. $-1$: the claim.
 
 # %%
 usable = study[study["rate"] != "0.01"]
 correlation = usable[["loss", "epe", "d1_all"]].corr("spearman")["loss"]
 means = usable.groupby("rate", sort=False)[["loss", "epe"]].mean()
 record.add("loss_vs_error", "motorcycle", spearman_epe=correlation["epe"], spearman_d1=correlation["d1_all"])
-print(f"rank correlation of loss with EPE {correlation['epe']:+.2f}, with D1 {correlation['d1_all']:+.2f} ({len(usable)} runs)")
+print(f"rank correlation of loss with EPE {correlation['epe']:+.2f}, with D1 {correlation['d1_all']:+.2f}")
 print(f"lowest loss at {means['loss'].idxmin()}, best map at {means['epe'].idxmin()}")
 
 # %% [markdown]
 # ## Schedules
-# The paper halves its rate after 60 % and 80 % of the training; the course project kept it constant. A schedule is a function whose values can be listed.
+# The paper halves its rate after 60 % and 80 % of the training; the course project kept it constant. A schedule is a
+# function whose values can be listed.
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
@@ -173,33 +194,39 @@ record.figure("schedules", fig)
 
 # %% [markdown]
 # ## What was learnt
-# - Whether a lower loss means a better map is a question for a metric with several seeds; the printed rank correlation answers it for this pair and these budgets.
+# - Whether a lower loss means a better map is a question for a metric with several seeds; the printed rank
+#   correlation answers it for this pair and these budgets.
 # - The spread between seeds is part of the answer: differences smaller than it are no differences.
 # - A rate can be too high: the last arm shows what that looks like.
 #
-# **What this does not show.** One pair, a fixed number of steps, scored on the pair itself: nothing about unseen pictures, which is the business of notebook 04.
+# **What this does not show.** One pair, a fixed number of steps, scored on the pair itself: nothing about unseen
+# pictures, which is the business of notebook 04.
 #
 # ## Exercises
 # 1. **Predict:** at 1e-5, how far does the loss come in as many steps?
 #
 # <details><summary>Solution</summary>
 #
-# Adam moves each weight by at most about the rate per step: a tenth of the way of 1e-4. Expect a map that has barely left its flat start.
+# Adam moves each weight by at most about the rate per step: a tenth of the way of 1e-4. Expect a map that has barely
+# left its flat start.
 # </details>
 #
-# 2. **Change one line:** give the highest usable rate `schedule="halving"` in `TrainConfig`. Does the end of the curve get quieter?
+# 2. **Change one line:** give the highest usable rate `schedule="halving"` in `TrainConfig`. Does the end of the
+#    curve get quieter?
 #
 # <details><summary>Solution</summary>
 #
-# `TrainConfig(..., schedule="halving")`. Late in training a high rate bounces around the valley; halving it lets the weights settle, so the last fifth of the curve should be smoother.
+# `TrainConfig(..., schedule="halving")`. Late in training a high rate bounces around the valley; halving it lets the
+# weights settle, so the last fifth of the curve should be smoother.
 # </details>
 #
 # 3. **Explain:** why did the course project's losses (19 to 51) say so little?
 #
 # <details><summary>Solution</summary>
 #
-# With pictures in 0-255 the loss is almost only L1 in grey levels (defect D2), and it was compared with the eye, not with ground truth. A lower number meant better matching colours,
-# which large flat regions give cheaply at many disparities.
+# With pictures in 0-255 the loss is almost only L1 in grey levels (defect D2), and it was compared with the eye, not
+# with ground truth. A lower number meant better matching colours, which large flat regions give cheaply at many
+# disparities.
 # </details>
 
 # %%

@@ -16,14 +16,15 @@
 #
 # # 4 · The full set: does it generalise?
 #
-# **What the last notebooks left open.** One network, one pair, learnt by heart; an unseen street came out as nonsense. The course project then
-# trained on its whole data set and judged by eye that it generalises (claim C5). It had no metric.
+# **What the last notebooks left open.** One network, one pair, learnt by heart; an unseen street came out as
+# nonsense. The course project then trained on its whole data set and judged by eye that it generalises (claim C5). It
+# had no metric.
 #
-# **The question.** Does a network trained without labels on a few hundred pairs beat the *pixel-mean baseline*, the best guess without looking at the picture, on
-# scenes it has never seen?
+# **The question.** Does a network trained without labels on a few hundred pairs beat the *pixel-mean baseline*, the
+# best guess without looking at the picture, on scenes it has never seen?
 #
-# **Running time.** `smoke` seconds, `demo` about 8 minutes on two CPU cores, `paper` about an hour on a T4. The run saves a checkpoint after every epoch: if it is cut off,
-# run all again and it goes on.
+# **Running time.** `smoke` seconds, `demo` about 8 minutes on two CPU cores, `paper` about an hour on a T4. The run
+# saves a checkpoint after every epoch: if it is cut off, run all again and it goes on.
 
 # %% tags=["setup"]
 # Finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
@@ -43,10 +44,18 @@ def project_root():
 
 if project_root() is None and "google.colab" in sys.modules:
     if "OWNER" in REPO:
-        raise RuntimeError("no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`")
+        raise RuntimeError(
+            "no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`"
+        )
     subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
     os.chdir("monodepth_course/notebooks")
-    needed = {"skimage": "scikit-image", "seaborn": "seaborn", "pandas": "pandas", "tqdm": "tqdm", "torchvision": "torchvision"}
+    needed = {
+        "skimage": "scikit-image",
+        "seaborn": "seaborn",
+        "pandas": "pandas",
+        "tqdm": "tqdm",
+        "torchvision": "torchvision",
+    }
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
@@ -58,12 +67,21 @@ sys.path.insert(0, str(project_root()))
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from IPython.display import display
 
 from monodepth_nb import figures
 from monodepth_nb.datasets import full_set
 from monodepth_nb.evaluation import (
-    PUBLISHED, bootstrap_interval, error_by_distance, error_by_region, evaluate, network_predictor, remembered, to_depth_m,
+    PUBLISHED,
+    bootstrap_interval,
+    error_by_distance,
+    error_by_region,
+    evaluate,
+    network_predictor,
+    remembered,
+    to_depth_m,
+    to_pixels,
 )
 from monodepth_nb.inference import ask_for_photo, predict_photo
 from monodepth_nb.networks import DispResNet
@@ -79,31 +97,39 @@ data = full_set(profile)
 label = profile.label(data.label)
 record = Record("04_full_dataset", profile)
 print(f"{label}; device {choose_device()} ({device_name()})")
-print(f"{len(data.train)} training pairs, {len(data.validation)} validation pairs, {len(data.test)} labelled test scenes")
+print(
+    f"{len(data.train)} training pairs, {len(data.validation)} validation pairs, {len(data.test)} labelled test scenes"
+)
 
 # %% [markdown]
 # ## Disparity to metres, once and for all
-# The network answers in *fractions of the image width*. Three steps lead to metres, and each needs to know which picture it speaks of:
+# The network answers in *fractions of the image width*. Three steps lead to metres, and each needs to know which
+# picture it speaks of:
 #
 # 1. times the width of the **full-size** picture: pixels. $0.04 \times 1242 = 49.7$ px.
 # 2. focal length **in pixels of that same picture** times the baseline in metres: $721.5 \times 0.54 = 389.6$ px m.
 # 3. divide: $389.6 / 49.7 = 7.84$ m.
 #
-# A picture resized to half its width has half the disparity *and* half the focal length; the metres stay. Without focal length and baseline there are no metres.
+# A picture resized to half its width has half the disparity *and* half the focal length; the metres stay. Without
+# focal length and baseline there are no metres.
 
 # %%
 fraction, width_px, focal_px, baseline_m = 0.04, 1242, 721.5377, 0.54
 disparity_px = fraction * width_px
-print(f"{fraction} of {width_px} px = {disparity_px:.1f} px = {to_depth_m(np.array(disparity_px), focal_px, baseline_m):.2f} m")
-print(f"half-size picture: {fraction * width_px / 2:.1f} px = {to_depth_m(np.array(disparity_px / 2), focal_px / 2, baseline_m):.2f} m")
+depth_m = to_depth_m(np.array(disparity_px), focal_px, baseline_m)
+depth_half_m = to_depth_m(np.array(disparity_px / 2), focal_px / 2, baseline_m)
+print(f"full size: {fraction} of {width_px} px = {disparity_px:.1f} px = {depth_m:.2f} m")
+print(f"half size: {fraction} of {width_px // 2} px = {disparity_px / 2:.1f} px = {depth_half_m:.2f} m")
 
 # %% [markdown]
 # ## Training
-# Batches, shuffled; every pair mirrored (and exchanged) and recoloured with probability 0.5 each; the validation loss watched on other scenes.
-# The encoder is the course project's frozen ImageNet one where its weights can be had, else the paper's from scratch.
+# Batches, shuffled; every pair mirrored (and exchanged) and recoloured with probability 0.5 each; the validation loss
+# watched on other scenes. The encoder is the course project's frozen ImageNet one where its weights can be had, else
+# the paper's from scratch.
 #
-# **Hypothesis.** The validation loss follows the training loss for some epochs, then stays behind; the metric on unseen scenes stops improving earlier than the training
-# loss does.
+# **Hypothesis.** The validation loss follows the training loss for some epochs, then stays behind; the metric on
+# unseen scenes stops improving earlier than the training loss does.
+
 
 # %%
 def new_network():
@@ -117,22 +143,34 @@ def new_network():
 seed_everything(0)
 network = new_network()
 config = TrainConfig(
-    epochs=profile.full_epochs, batch_size=profile.batch_size, learning_rate=profile.full_learning_rate, seed=0,
+    epochs=profile.full_epochs,
+    batch_size=profile.batch_size,
+    learning_rate=profile.full_learning_rate,
+    seed=0,
     metrics_every=max(1, profile.full_epochs // 5),
 )
 history = fit(
-    network, data.train, config, validation_data=data.validation, truth_data=data.test,
-    transform=Compose(MirroredFlip(), PairedPhotometric()), run_dir=BUILD / profile.name / f"run_04_{profile.full_epochs}",
+    network,
+    data.train,
+    config,
+    validation_data=data.validation,
+    truth_data=data.test,
+    transform=Compose(MirroredFlip(), PairedPhotometric()),
+    run_dir=BUILD / profile.name / f"run_04_{profile.full_epochs}",
 )
-history.dropna(axis="rows", subset="abs_rel")[["epoch", "train_total", "validation_total", "abs_rel", "d1_all", "pairs_per_s"]].round(3)
+history.dropna(axis="rows", subset="abs_rel")[
+    ["epoch", "train_total", "validation_total", "abs_rel", "d1_all", "pairs_per_s"]
+].round(3)
 
 # %%
 record.figure("loss", figures.loss_curves(history, label))
 
 # %% [markdown]
 # ## Scores on scenes it has never seen
-# Four rows: the pixel-mean baseline, which has seen the training truth but not the picture; the network; the network with *post-processing* (the picture and its mirror image are both
-# predicted, mirrored back and joined, which repairs the strip at the left border that only one camera saw); and the same with a 95 % interval from resampling the test images.
+# Four rows: the pixel-mean baseline, which has seen the training truth but not the picture; the network; the network
+# with *post-processing* (the picture and its mirror image are both predicted, mirrored back and joined, which repairs
+# the strip at the left border that only one camera saw); and the same with a 95 % interval from resampling the test
+# images.
 
 # %%
 predictors = {
@@ -148,7 +186,7 @@ summary.round(3)
 for name, key in {"pixel-mean baseline": "pixel_mean", "network, post-processed": "network"}.items():
     low, high = bootstrap_interval(tables[name]["abs_rel"])
     record.add(key, data.label, **summary.loc[name].to_dict(), abs_rel_low=low, abs_rel_high=high)
-    print(f"{name:24s} AbsRel {summary.loc[name, 'abs_rel']:.3f}, 95 % interval {low:.3f} to {high:.3f} over {len(data.test)} images")
+    print(f"{name:24s} AbsRel {summary.loc[name, 'abs_rel']:.3f}, 95 % interval {low:.3f} to {high:.3f}")
 gain = 1 - summary.loc["network, post-processed", "abs_rel"] / summary.loc["pixel-mean baseline", "abs_rel"]
 print(f"the network's AbsRel is {gain:.0%} below the baseline's")
 
@@ -158,7 +196,9 @@ record.figure("best_median_worst", best_median_worst_sheet(best, data.test, tabl
 
 # %% [markdown]
 # ## The strip that only one camera saw
-# At the left border of the left view there is nothing in the right view to match, so one pass guesses there. The figure shows the mean error of each column with and without post-processing.
+# At the left border of the left view there is nothing in the right view to match, so one pass guesses there. The
+# figure shows the mean error of each column with and without post-processing.
+
 
 # %%
 def error_by_column(predict):
@@ -179,7 +219,8 @@ record.figure("error_by_column", fig)
 
 # %% [markdown]
 # ## Where is it wrong? (claim C7)
-# By true distance, and, since rendered streets know what each pixel is, by surface. Claim C7 says that shiny surfaces and lane paint remain the failure case; *plain road* is the comparison.
+# By true distance, and, since rendered streets know what each pixel is, by surface. Claim C7 says that shiny surfaces
+# and lane paint remain the failure case; *plain road* is the comparison.
 
 # %%
 error_by_distance(best, data.test).round(2)
@@ -193,25 +234,31 @@ if "shiny" in data.test[0]:
 
 # %% [markdown]
 # ## In three dimensions
-# Every pixel becomes a point at its predicted depth. What looks right from the camera may fall apart from the side: edges smear into
-# the space between near and far, for the map is continuous where the world is not.
+# Every pixel becomes a point at its predicted depth. What looks right from the camera may fall apart from the side:
+# edges smear into the space between near and far, for the map is continuous where the world is not.
 
 # %%
 scene = data.test[0]
-picture = resize(scene.left, scene.disparity_px.shape)
-record.figure("points", figures.point_cloud_figure(picture, best(scene), scene.focal_px, scene.baseline_m, label))
+full_size = (375, 1242)  # KITTI's shape: network-sized pictures are squeezed, and points need square pixels
+predicted_px = to_pixels(torch.from_numpy(best(scene)) / scene.disparity_px.shape[1], full_size)
+focal_full_px = scene.focal_px * full_size[1] / scene.disparity_px.shape[1]
+picture = resize(scene.left, full_size)
+figure = figures.point_cloud_figure(picture, predicted_px, focal_full_px, scene.baseline_m, label)
+record.figure("points", figure)
 
 # %% [markdown]
 # ## Next to the literature
-# The published numbers below were trained on 29,000 KITTI pairs (K) or more and scored on the 200 labelled images of KITTI 2015. The run above used far fewer pairs, a smaller network at the demo size, and other scenes:
-# the rows show what the method can do, not what this run is to be ranked by.
+# The published numbers below were trained on 29,000 KITTI pairs (K) or more and scored on the 200 labelled images of
+# KITTI 2015. The run above used far fewer pairs, a smaller network at the demo size, and other scenes: the rows show
+# what the method can do, not what this run is to be ranked by.
 
 # %%
 PUBLISHED
 
 # %% [markdown]
 # ## Your own photo
-# On Colab this asks for a file; elsewhere set `MONODEPTH_PHOTO=/path/to/photo.jpg`. The network has only seen what the label above says, through one camera.
+# On Colab this asks for a file; elsewhere set `MONODEPTH_PHOTO=/path/to/photo.jpg`. The network has only seen what
+# the label above says, through one camera.
 
 # %%
 photo = ask_for_photo()
@@ -219,38 +266,49 @@ if photo is None:
     print("no photo given: set MONODEPTH_PHOTO to the path of one")
 else:
     picture, disparity = predict_photo(network, photo, profile.image_size)
-    display(figures.two_by_two(scene.left, best(scene) / scene.disparity_px.shape[1], picture, disparity, f"{label}; your photo"))
+    display(
+        figures.two_by_two(
+            scene.left, best(scene) / scene.disparity_px.shape[1], picture, disparity, f"{label}; your photo"
+        )
+    )
 
 # %% [markdown]
 # ## What was learnt
-# - Whether the network beat a guess without a picture is in the table, with its interval: that is claim C5's verdict on these scenes.
+# - Whether the network beat a guess without a picture is in the table, with its interval: that is claim C5's verdict
+#   on these scenes.
 # - Post-processing is a second look at the mirrored picture; the column figure shows where it helps.
 # - A falling training loss did not tell which epoch was best on unseen scenes; the metric did.
 #
-# **What this does not show.** Test scenes are new but of the same kind as the training scenes. Rendered streets are not photographs, and a network that reads one camera's pictures need not read another's.
+# **What this does not show.** Test scenes are new but of the same kind as the training scenes. Rendered streets are
+# not photographs, and a network that reads one camera's pictures need not read another's.
 #
-# **What is open.** The encoder knows nothing of *what* it sees. Notebook 05 gives it the features of a network that does.
+# **What is open.** The encoder knows nothing of *what* it sees. Notebook 05 gives it the features of a network that
+# does.
 #
 # ## Exercises
 # 1. **Predict:** you score the network on mirrored test images. What happens to AbsRel?
 #
 # <details><summary>Solution</summary>
 #
-# Little: training mirrored half of its pairs. The strip without a match stays on the left of the left view, for the network always answers for a left camera.
+# Little: training mirrored half of its pairs. The strip without a match stays on the left of the left view, for the
+# network always answers for a left camera.
 # </details>
 #
-# 2. **Change one line:** pass `transform=None` to `fit`, in a new `run_dir`. Which of the two losses improves, which gets worse?
+# 2. **Change one line:** pass `transform=None` to `fit`, in a new `run_dir`. Which of the two losses improves, which
+#    gets worse?
 #
 # <details><summary>Solution</summary>
 #
-# The training loss falls faster, for the pairs are always the same; validation and metric usually suffer, since the same pictures are easier to learn by heart.
+# The training loss falls faster, for the pairs are always the same; validation and metric usually suffer, since the
+# same pictures are easier to learn by heart.
 # </details>
 #
 # 3. **Explain:** why is AbsRel of the pixel-mean baseline so good?
 #
 # <details><summary>Solution</summary>
 #
-# The camera's height and pitch hardly change, so the road, which fills the lower half, has the same disparity in every picture. Depth metrics average over pixels, and most pixels are road.
+# The camera's height and pitch hardly change, so the road, which fills the lower half, has the same disparity in
+# every picture. Depth metrics average over pixels, and most pixels are road.
 # </details>
 
 # %%

@@ -17,6 +17,7 @@ from monodepth_nb.evaluation import (
     network_predictor,
     post_process,
     remembered,
+    score_sample,
     to_depth_m,
     to_pixels,
     to_points_m,
@@ -292,3 +293,11 @@ def test_the_report_compares_network_and_baseline_for_both_kinds_of_truth(tmp_pa
 def test_the_summary_takes_the_mean_over_images():
     rows = [{"name": "a", "truth": "occ", "method": "m"} | dict.fromkeys(METRICS, value) for value in (1.0, 3.0)]
     assert summarise(pd.DataFrame(rows)).loc[("occ", "m"), "epe"] == 2
+
+
+def test_an_offset_between_the_cameras_enters_the_depth_and_not_the_disparity_error():
+    truth = np.full((4, 8), 30.0)
+    sample = Sample(name="offset", disparity_px=truth, focal_px=1000.0, baseline_m=0.2, doffs_px=20.0)
+    scores = score_sample(lambda _: truth + 10, sample)
+    assert scores["epe"] == pytest.approx(10)
+    assert scores["abs_rel"] == pytest.approx(abs(200 / 60 - 200 / 50) / (200 / 50))

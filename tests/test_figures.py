@@ -40,7 +40,7 @@ def all_figures(sample):
     yield figures.loss_curves(HISTORY, LABEL)
     yield figures.two_by_two(sample.left, fraction, sample.left, fraction, LABEL)
     yield figures.sharpening_strip(sample.left, {0: guess, 1000: guess}, sample.disparity_px, LABEL)
-    yield figures.map_grid(sample.left, {"1e-4": guess}, sample.disparity_px, LABEL, "rate")
+    yield figures.map_grid(sample.left, {"1e-4": guess}, sample.disparity_px, LABEL, "Maps by rate")
     yield figures.arms_figure({"a": guess, "b": guess}, sample.disparity_px, scores, LABEL)
     yield figures.pairs_strip([sample] * 2, LABEL)
     yield figures.scanline_figure(sample, 20, 50, LABEL, max_shift_px=20)
@@ -69,6 +69,12 @@ def test_truth_and_prediction_share_colours_and_range_and_errors_are_in_pixels(s
     assert truth.get_cmap().name == prediction.get_cmap().name
     np.testing.assert_allclose(np.ma.compressed(error.get_array()), 2)
     assert {"disparity [px]", "absolute error [px]"} <= {ax.get_ylabel() for ax in fig.axes}
+
+
+def test_the_course_projects_figure_shows_both_maps_in_one_range(sample):
+    maps = np.full((40, 100), 0.02), np.full((40, 100), 0.09)
+    fig = figures.two_by_two(sample.left, maps[0], sample.left, maps[1], LABEL)
+    assert [ax.images[0].get_clim() for ax in fig.axes[1:4:2]] == [(0, 0.1)] * 2
 
 
 def test_the_right_view_warped_by_the_true_disparity_is_the_left_view(sample):
@@ -115,3 +121,8 @@ def test_two_axes_of_the_point_cloud_are_in_metres(sample):
     assert (above.get_xlabel(), above.get_ylabel()) == ("to the right [m]", "depth [m]")
     np.testing.assert_allclose(above.collections[0].get_offsets()[:, 1], 10)
     assert len(oblique.collections[0].get_offsets()) == 4000
+
+
+def test_a_scene_without_a_near_point_is_refused(sample):
+    with pytest.raises(ValueError, match="no pixel is nearer than 80 m"):
+        figures.point_cloud_figure(sample.left, np.zeros((40, 100)), 100.0, 0.5, LABEL)

@@ -27,7 +27,7 @@ def random_case(seed=0, batch=2, h=64, w=64):
 
 def np_warp(image, offset):
     """image (C, H, W), offset (H, W) in fractions of W; linear interpolation, zero outside."""
-    c, h, w = image.shape
+    _, h, w = image.shape
     out = np.zeros_like(image)
     for y in range(h):
         for x in range(w):
@@ -183,9 +183,7 @@ def test_mirroring_without_the_exchange_breaks_a_perfect_match():
 def test_true_disparity_costs_less_than_a_shifted_or_a_wrong_one():
     right = torch.nn.functional.avg_pool2d(torch.rand(1, 3, 68, 132), 5, 1)
     left = right.roll(8, dims=-1)
-    costs = [
-        MonodepthLoss()([torch.full((1, 2, 64, 128), d / 128)], left, right).appearance.item() for d in (8, 9, 20)
-    ]
+    costs = [MonodepthLoss()([torch.full((1, 2, 64, 128), d / 128)], left, right).appearance.item() for d in (8, 9, 20)]
     assert costs[0] < costs[1] < costs[2]
 
 

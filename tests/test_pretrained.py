@@ -111,6 +111,24 @@ def test_a_frozen_network_gives_the_same_maps_in_training_mode(resnet18):
         assert torch.equal(network.train()(image)[0], network.eval()(image)[0])
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: DispResNet("imagenet18", width=0.25),
+        lambda: SemanticDispResNet("imagenet", "resnet18", width=0.125),
+    ],
+)
+def test_a_deep_copy_of_a_frozen_network_is_as_frozen(resnet18, build):
+    network = build()
+    twin = copy.deepcopy(network)
+    image = torch.rand(1, 3, 64, 128)
+    with torch.no_grad():
+        assert torch.equal(twin(image)[0], network(image)[0])
+    two_steps(twin)
+    trunk = next(m for m in twin.modules() if isinstance(m, Trunk))
+    assert_holds(trunk, resnet18.state_dict())
+
+
 # ---- What the features are ----
 
 

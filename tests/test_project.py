@@ -1,6 +1,5 @@
 """The promises that the repository makes about itself."""
 
-
 from pathlib import Path
 
 import yaml

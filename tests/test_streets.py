@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from monodepth_nb import streets
-from monodepth_nb.streets import CENTRE, CLASSES, FOCAL, band, look_up, render_scene, render_streets, stripes
+from monodepth_nb.raycast import band, look_up, stripes, texture_bank
+from monodepth_nb.streets import CENTRE, CLASSES, FOCAL, render_scene, render_streets
 
 SIZE = 128, 256
 
@@ -61,16 +62,17 @@ def test_right_disparity_agrees_with_the_left_where_both_views_see_the_point(sce
 
 
 def test_something_nearer_hides_every_occluded_point(scenes):
-    hidden_any = 0
+    covered = []
     for scene in scenes:
         x, truth, row = seen_at(scene), scene["disparity_px"], np.arange(SIZE[0])[:, None]
         column = np.clip(x.astype(int), 0, SIZE[1] - 2)
         beside = np.nan_to_num([scene["disparity_right_px"][row, column + k] for k in (0, 1)])
         hidden = np.isfinite(truth) & ~scene["visible"] & (x >= 0)
-        assert np.mean(beside.max(0)[hidden] > 1.0005 * truth[hidden]) > 0.95  # thin things hide between columns
+        covered.append(beside.max(0)[hidden] > 1.0005 * truth[hidden])
         assert np.mean((beside.min(0) > 1.05 * truth)[scene["visible"]]) < 0.01
-        hidden_any += hidden.sum()
-    assert hidden_any > 1000
+    covered = np.concatenate(covered)
+    assert covered.mean() > 0.97  # thin things hide between columns
+    assert len(covered) > 1000
 
 
 def test_points_beyond_the_left_edge_of_the_right_view_are_not_visible(scenes):
@@ -135,8 +137,8 @@ def test_stripes_and_bands_are_means_over_the_footprint():
 def test_textures_fade_where_pixels_outgrow_their_detail():
     rng = np.random.default_rng(0)
     s, t = rng.uniform(-500, 500, (2, 4000))
-    for tile in range(6):
-        spread = [look_up(streets.texture_bank(0), tile, s, t, np.float32(foot)).std() for foot in (1, 8, 64)]
+    for tile in range(4):
+        spread = [look_up(texture_bank(0), tile, s, t, np.float32(foot)).std() for foot in (1, 8, 64)]
         assert 0.5 < spread[0] < 1.3
         assert spread[2] < spread[1] < spread[0]
 
@@ -152,10 +154,11 @@ def test_files_hold_what_was_rendered(tmp_path):
         np.testing.assert_array_equal(read(training / folder / "000001_10.png"), scene[name])
     for folder, name in (("lane_paint_2", "lane_paint"), ("shiny_2", "shiny")):
         np.testing.assert_array_equal(read(training / folder / "000001_10.png"), 255 * scene[name])
-    occ, noc, right = (read(training / f / "000001_10.png") / 256 for f in ("disp_occ_0", "disp_noc_0", "disp_occ_1r"))
+    occ, noc = (read(training / folder / "000001_10.png") / 256 for folder in ("disp_occ_0", "disp_noc_0"))
     np.testing.assert_allclose(occ, np.nan_to_num(scene["disparity_px"]), atol=1 / 500)
-    np.testing.assert_allclose(right, np.nan_to_num(scene["disparity_right_px"]), atol=1 / 500)
     np.testing.assert_array_equal(noc, occ * scene["visible"])
+    seen_from_right = read(training / "disp_occ_1r" / "000001_10.png") / 256
+    np.testing.assert_allclose(seen_from_right, np.nan_to_num(scene["disparity_right_px"]), atol=1 / 500)
     assert (noc > 0).sum() < (occ > 0).sum()
 
 
@@ -193,7 +196,7 @@ def test_an_interrupted_rendering_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_processes_render_the_same_scenes_in_order(tmp_path):
+def test_threads_render_the_same_scenes_in_order(tmp_path):
     root = render_streets(tmp_path / "streets", 8, (32, 64), seed=4, progress=False)
     names = sorted(p.name for p in (root / "training/image_2").iterdir())
     assert names == [f"{number:06d}_10.png" for number in range(8)]

@@ -1,0 +1,90 @@
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+
+from monodepth_nb import reproduce, results
+from monodepth_nb.profiles import PROFILES, choose_profile
+
+SMOKE = PROFILES["smoke"]
+
+
+@pytest.fixture(autouse=True)
+def build(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "BUILD", tmp_path)
+    monkeypatch.setattr(reproduce, "BUILD", tmp_path)
+    return tmp_path
+
+
+def notebook_with(*cells):
+    return nbformat.v4.new_notebook(cells=list(cells))
+
+
+def script(folder, code):
+    path = folder / "09_toy.py"
+    path.write_text(f"# %%\n{code}\n")
+    return path
+
+
+def test_what_a_notebook_records_is_what_the_report_reads():
+    record = results.Record("02_toy", SMOKE)
+    record.add("scratch", "motorcycle", seed=1, epe=4.5, d1_all=27.0)
+    table = results.load_results(SMOKE).set_index("metric")
+    assert table.loc["epe", ["experiment", "data", "seed", "value", "profile"]].tolist() == [
+        "scratch", "motorcycle", 1, 4.5, "smoke",
+    ]  # fmt: skip
+
+
+def test_results_that_do_not_exist_are_asked_for():
+    with pytest.raises(FileNotFoundError, match="run the notebooks before this one"):
+        results.load_results(SMOKE)
+
+
+def test_provenance_names_profile_data_device_versions_date_and_duration():
+    line = results.Record("02_toy", SMOKE).provenance("the motorcycle")
+    for part in ("smoke profile", "the motorcycle", results.device_name(), "torch ", " min"):
+        assert part in line
+
+
+def test_labels_of_the_smoke_profile_warn_of_its_numbers():
+    assert "nothing to be learnt" in SMOKE.label("any data")
+    assert "nothing to be learnt" not in PROFILES["demo"].label("any data")
+
+
+def test_the_profile_comes_from_the_environment_and_unknown_names_list_the_known(monkeypatch):
+    monkeypatch.setenv("MONODEPTH_PROFILE", "demo")
+    assert choose_profile().name == "demo"
+    monkeypatch.setenv("MONODEPTH_PROFILE", "fast")
+    with pytest.raises(ValueError, match="'fast'.*known: paper, demo, smoke"):
+        choose_profile()
+
+
+def test_progress_bars_and_live_widgets_are_not_stored():
+    bar = nbformat.v4.new_output("stream", name="stderr", text="50%|####    | 1/2")
+    widget = nbformat.v4.new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}})
+    number = nbformat.v4.new_output("stream", name="stdout", text="EPE 4.2 px")
+    cleaned = reproduce.without_debris(notebook_with(nbformat.v4.new_code_cell("", outputs=[bar, widget, number])))
+    assert cleaned.cells[0].outputs == [number]
+
+
+def test_an_executed_notebook_keeps_its_outputs_and_knows_its_profile(tmp_path, monkeypatch):
+    monkeypatch.setenv("MONODEPTH_PROFILE", "demo")
+    path = script(tmp_path, "import os; print(os.environ['MONODEPTH_PROFILE'], os.getcwd())")
+    output = reproduce.execute(path, SMOKE).cells[0].outputs[0]
+    assert output.text.strip() == f"smoke {tmp_path}"
+
+
+def test_a_cell_that_fails_stops_the_run_with_its_error(tmp_path):
+    with pytest.raises(CellExecutionError, match="the road is closed"):
+        reproduce.execute(script(tmp_path, "raise ValueError('the road is closed')"), SMOKE)
+
+
+def test_the_page_shows_results_pictures_and_links_and_needs_no_network(build):
+    record = results.Record("02_toy", SMOKE)
+    record.add("scratch", "motorcycle", epe=4.567)
+    record.figure("curve", plt.figure(figsize=(1, 1)))
+    (build / "smoke" / "02_toy.html").write_text("<p>toy</p>")
+    page = reproduce.write_page(SMOKE, minutes=3).read_text()
+    for part in ("4.567", "smoke/figures/02_toy_curve.png", 'href="smoke/02_toy.html"', 'name="viewport"'):
+        assert part in page
+    assert "http" not in page
