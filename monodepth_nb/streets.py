@@ -40,7 +40,7 @@ ROAD, SIDEWALK, BUILDING, CAR, POLE, VEGETATION, PERSON, SKY = range(len(CLASSES
 BASELINE_M = 0.54
 FOCAL = 721.5377 / 375, 721.5377 / 1242  # KITTI's focal length, in heights and widths of its pictures
 CENTRE = 172.854 / 375, 609.5593 / 1242  # its principal point, likewise
-VERSION = 2  # part of the cache note: raise it when the pictures of a seed change
+VERSION = 3  # part of the cache note: raise it when the pictures of a seed change
 
 # ---- What stands in a street ----
 
@@ -138,7 +138,7 @@ def add_car(street, lateral, z, oncoming):
     width, length, bonnet, cabin, share, back, rake = np.array(sizes) * rng.uniform(0.93, 1.07, 7)
     yaw += np.pi * oncoming + rng.normal(0, 0.03)
     ahead, half, rear = np.array((np.sin(yaw), 0, np.cos(yaw))), bonnet / 2 - 0.11, rake * rng.uniform(0.4, 1)
-    look = dict(label=CAR, contrast=0.05, gloss=0.5, colour=street.pick(PAINTS))
+    look = dict(label=CAR, contrast=0.2, gloss=0.5, colour=street.pick(PAINTS))
     cuts = _both(0, 0.9, 1, 1.55) + _both(1, 0.35, 0, 1.22) + _both(0, -0.4, 1, 1.2)
     street.box(at + (0.22 + half) * UP, (width, half, length), yaw, cuts, kind=BODY, **look)
     cuts = [(0, rake, 1, 1.05), (0, rear, -1, 1.05), *_both(1, rake / 3, 0, 1.02)]
@@ -314,7 +314,7 @@ def paint_facade(street, face, s, t, foot_s, foot_t):
     number = np.floor(s / bay) * 57 + np.floor(sill / storey) * 131 + street.faces["owner"][face] * 17
     tone = 0.6 + 0.5 * np.sin(number * 12.9898)  # differs from window to window, not from view to view
     colour = _mix(street.faces["colour"][face].T, np.outer((0.1, 0.11, 0.13), tone**2), glass)
-    return dict(colour=colour, gloss=0.4 * glass)
+    return dict(colour=colour, gloss=0.3 * glass)
 
 
 def paint_cabin(street, face, s, t, foot_s, foot_t):
@@ -322,7 +322,7 @@ def paint_cabin(street, face, s, t, foot_s, foot_t):
     half, tall = street.faces["half"][face].T
     glass = band(np.abs(s), -9, half - 0.12, foot_s) * band(t, 0.1, 2 * tall - 0.1, foot_t)
     glass *= street.faces["facing"][face] != TOP
-    return dict(colour=_mix(street.faces["colour"][face].T, GREYS[0], glass), gloss=np.maximum(0.25, glass))
+    return dict(colour=_mix(street.faces["colour"][face].T, GREYS[0], glass), gloss=np.maximum(0.12, 0.5 * glass))
 
 
 def paint_body(street, face, s, t, foot_s, foot_t):
@@ -331,7 +331,7 @@ def paint_body(street, face, s, t, foot_s, foot_t):
     lamp = band(np.abs(s), 0.66 * half, 0.95 * half, foot_s) * band(t, 0.5 * tall, 0.9 * tall, foot_t) * end
     red = street.faces["owner"][face] % 3 > 0
     colour = _mix(street.faces["colour"][face].T, GREYS[0], band(t, -9, 0.12, foot_t))
-    return dict(colour=_mix(colour, np.where(red, [[0.3], [0.01], [0.01]], 0.6), lamp), gloss=0.25 * (1 - lamp))
+    return dict(colour=_mix(colour, np.where(red, [[0.3], [0.01], [0.01]], 0.6), lamp), gloss=0.12 * (1 - lamp))
 
 
 PAINTERS = {GROUND: paint_ground, FACADE: paint_facade, BODY: paint_body, CABIN: paint_cabin}

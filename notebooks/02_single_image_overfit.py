@@ -403,7 +403,7 @@ paint_rows = []
 for seed, street in enumerate(lanes):
     seed_everything(seed)
     model = DispResNet(width=profile.width)
-    config = TrainConfig(epochs=profile.defect_epochs, batch_size=1, learning_rate=profile.learning_rate, seed=seed)
+    config = TrainConfig(epochs=2 * profile.defect_epochs, batch_size=1, learning_rate=profile.learning_rate, seed=seed)
     fit(model, [street], config, progress=False)
     error = np.abs(
         to_pixels(predict_disparity(model, [street])[0, 0], street.disparity_px.shape) - street.disparity_px.numpy()

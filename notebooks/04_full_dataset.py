@@ -146,6 +146,7 @@ config = TrainConfig(
     epochs=profile.full_epochs,
     batch_size=profile.batch_size,
     learning_rate=profile.full_learning_rate,
+    schedule=profile.full_schedule,
     seed=0,
     metrics_every=max(1, profile.full_epochs // 5),
 )

@@ -196,6 +196,7 @@ def train_arm(build, seed):
         epochs=profile.semantic_full_epochs,
         batch_size=profile.batch_size,
         learning_rate=profile.full_learning_rate,
+        schedule=profile.full_schedule,
         seed=seed,
     )
     fit(model, data.train, config, transform=Compose(MirroredFlip(), PairedPhotometric()), progress=False)
