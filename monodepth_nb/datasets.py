@@ -76,12 +76,15 @@ def full_set(profile: Profile) -> FullSet:
     return FullSet(PairCache(train, size), PairCache(validation, size), test, f"{root.name}, {len(train)} pairs")
 
 
+def street_root(size: tuple[int, int], count: int, seed: int) -> Path:
+    """The folder of `count` rendered streets, rendered first if need be; other seeds are other streets."""
+    folder = data_folder() / f"streets_{size[0]}x{size[1]}_{count}_seed{seed}"
+    return render_streets(folder, count, size, seed)
+
+
 def street_set(profile: Profile) -> FullSet:
-    size = profile.image_size
-    train, validation, test = (
-        render_streets(data_folder() / f"streets_{size[0]}x{size[1]}_{count}_seed{seed}", count, size, seed)
-        for seed, count in enumerate((profile.train_scenes, profile.test_scenes, profile.test_scenes))
-    )
+    size, counts = profile.image_size, (profile.train_scenes, profile.test_scenes, profile.test_scenes)
+    train, validation, test = (street_root(size, count, seed) for seed, count in enumerate(counts))
     pairs, watched = (PairCache(KittiStereo(root), size) for root in (train, validation))
     labelled, scored = (KittiStereo(root, truth="occ", size=size) for root in (train, test))
     return FullSet(pairs, watched, scored, f"{len(pairs)} rendered street pairs", labelled)

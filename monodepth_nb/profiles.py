@@ -17,6 +17,7 @@ class Profile:
     seeds: int  # repetitions of every comparison
     # 02 single image, 03 learning rates
     single_epochs: int
+    single_schedule: str  # one of training.SCHEDULES
     defect_epochs: int  # what the small what-if experiments train for
     study_epochs: int
     # 04 full data set, 05 semantic extension
@@ -41,21 +42,24 @@ class Profile:
 PROFILES = {
     # The course project's sizes, for a Colab T4. Its 90 semantic epochs are shared out: four arms, three seeds.
     "paper": Profile(
-        "paper", (256, 512), 1.0, 1e-4, seeds=3, single_epochs=1000, defect_epochs=300, study_epochs=1000,
+        "paper", (256, 512), 1.0, 1e-4, seeds=3, single_epochs=1000, single_schedule="constant",
+        defect_epochs=300, study_epochs=1000,
         train_scenes=400, test_scenes=40, batch_size=8, full_epochs=100, full_learning_rate=1e-4,
         full_schedule="constant", segmenter_epochs=30,
         semantic_single_epochs=100, semantic_full_epochs=15, stereo="kitti2015",
     ),
-    # Minutes on two CPU cores: a quarter of the width, a quarter of the pixels, three times the rate.
+    # Minutes on two CPU cores: a quarter of the width, a quarter of the pixels, four times the rate.
     "demo": Profile(
-        "demo", (128, 256), 0.25, 3e-4, seeds=3, single_epochs=1200, defect_epochs=100, study_epochs=250,
+        "demo", (128, 256), 0.25, 4e-4, seeds=3, single_epochs=1600, single_schedule="halving",
+        defect_epochs=80, study_epochs=250,
         train_scenes=160, test_scenes=24, batch_size=4, full_epochs=55, full_learning_rate=1e-3,
-        full_schedule="cosine", segmenter_epochs=8,
-        semantic_single_epochs=100, semantic_full_epochs=6, encoder="imagenet18",
+        full_schedule="cosine", segmenter_epochs=6,
+        semantic_single_epochs=80, semantic_full_epochs=4, encoder="imagenet18",
     ),
     # Seconds, for continuous integration: every line runs, nothing is learnt.
     "smoke": Profile(
-        "smoke", (64, 128), 0.125, 2e-4, seeds=1, single_epochs=4, defect_epochs=2, study_epochs=2,
+        "smoke", (64, 128), 0.125, 2e-4, seeds=1, single_epochs=4, single_schedule="halving",
+        defect_epochs=2, study_epochs=2,
         train_scenes=4, test_scenes=2, batch_size=2, full_epochs=1, full_learning_rate=1e-3,
         full_schedule="cosine", segmenter_epochs=1,
         semantic_single_epochs=2, semantic_full_epochs=1, encoder="imagenet18",

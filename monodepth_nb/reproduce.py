@@ -9,6 +9,8 @@ import html
 import os
 import sys
 import time
+from base64 import b64decode, b64encode
+from io import BytesIO
 from pathlib import Path
 
 import jupytext
@@ -16,6 +18,7 @@ import nbformat
 import pandas as pd
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+from PIL import Image
 from tqdm.auto import tqdm
 
 from monodepth_nb.profiles import Profile, choose_profile
@@ -59,12 +62,24 @@ def without_debris(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and not is_widget(o)]
+            for output in cell.outputs:
+                store_photo_as_jpeg(output)
     notebook.metadata.pop("widgets", None)
     return notebook
 
 
 def is_widget(output) -> bool:
     return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def store_photo_as_jpeg(output, from_bytes: int = 100_000) -> None:
+    """A figure that holds photographs is several times smaller as JPEG; line drawings stay PNG."""
+    png = b64decode(output.get("data", {}).get("image/png", ""))
+    if len(png) > from_bytes:
+        jpeg = BytesIO()
+        Image.open(BytesIO(png)).convert("RGB").save(jpeg, "JPEG", quality=88)
+        del output["data"]["image/png"]
+        output["data"]["image/jpeg"] = b64encode(jpeg.getvalue()).decode()
 
 
 def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:

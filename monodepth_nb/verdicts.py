@@ -51,7 +51,7 @@ def imagenet_helps_one_pair(n: Numbers):
 def lower_loss_is_worse_map(n: Numbers):
     rank = n.mean("loss_vs_error", "spearman_epe")
     evidence = f"rank correlation of final loss and EPE {rank:+.2f} over rates 1e-4 to 1e-3"
-    return rank < 0, evidence, "one pair, scored on itself, few steps"
+    return rank < -0.6, evidence, "one pair, scored on itself, few steps; 12 runs reach 0.6 by chance"
 
 
 def full_set_generalises(n: Numbers):

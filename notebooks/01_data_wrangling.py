@@ -113,7 +113,8 @@ record.figure("anaglyph", fig)
 # ## A disparity by hand
 # Take 41 pixels of one row of the left picture, around the rear wheel's tyre. Slide them over the same row of the
 # right picture, one pixel at a time, always to the left, and write down how badly they fit (mean absolute
-# difference). The best fit is the disparity.
+# difference). The best fit is the disparity. In the figure: blue, the 41 pixels; red, where they fit best; lower
+# left, their grey levels; lower right, the difference for each shift.
 
 # %%
 row, column = 350, 160
@@ -127,11 +128,15 @@ print(f"by hand {by_hand_px} px, ground truth {truth_px:.1f} px")
 record.add("scanline", "motorcycle", by_hand_px=by_hand_px, truth_px=truth_px)
 
 # %% [markdown]
+# The dashed red curve lies on the blue one and the cost has one sharp minimum, because bright rim meets dark tyre
+# there.
+#
 # ### From pixels to metres
 # Two similar triangles, one in the camera and one in the world, give
 # $$\text{depth} = \frac{\text{focal length [px]} \times \text{baseline [m]}}{\text{disparity [px]}}.$$
-# (These two cameras point at slightly different columns, so their offset of 31.1 px is added to the disparity.
-# KITTI's offset is 0.)
+# The focal length in pixels says how many pixels apart two points appear that are one metre apart at one metre's
+# distance; the baseline is the distance between the cameras. (These two pictures count columns from centres that
+# differ by 31.1 px, which is added back. KITTI's offset is 0.)
 
 # %%
 depth_m = pair.focal_px * pair.baseline_m / (by_hand_px + pair.doffs_px)
@@ -151,8 +156,9 @@ print(
 print(f"without the shift:      {(pair.right - pair.left)[window].abs().mean():.3f}")
 
 # %% [markdown]
-# Matching worked because the spokes are a landmark. On the floor next to the wheel the same search has no clear
-# winner. A network that learns *from* such matches will inherit that difficulty.
+# On bare floor the same search has no clear winner (exercise 2). A network that learns *from* such matches inherits
+# that difficulty.
+#
 #
 # ## Street scenes
 # The course project learnt from KITTI 2015: 200 street scenes, two moments each. Where KITTI is not at hand, this
@@ -183,9 +189,10 @@ record.figure("truth", fig)
 # %% [markdown]
 # ### Files are paired by name
 # KITTI names its files `scene_moment.png`, for instance `000017_10.png`, and labels moment 10 only. Pairing the 400
-# images with the 200 maps by *position* gives picture 1 the map of picture 2 (torchvision's own `Kitti2015Stereo` did
-# that, vision issue 7128). `KittiStereo` goes by name; `_10` and `_11` are two moments of one scene and must stay on
-# one side of every split.
+# images with the 200 maps by *position* gives image 1, counted from 0, which is 000000_11, the map 000001_10
+# (torchvision's own `Kitti2015Stereo` did that, vision issue 7128). `KittiStereo` goes by name; `_10` and `_11` are
+# two moments of one scene and must stay on one side of every split. So must a *block*: all scenes known to come from
+# one drive.
 
 # %%
 names = [f"{scene:06d}_{moment}" for scene in range(200) for moment in ("10", "11")]
@@ -209,14 +216,16 @@ for depth in (5, 20, 50):
     print(f"{depth:3d} m = {disparity:5.1f} px; one pixel less reads as {wrong:5.1f} m, {wrong - depth:+.2f} m off")
 
 # %% [markdown]
-# At 50 m one pixel is nearly eight metres. That is why depth metrics are relative, and why KITTI also counts *pixels
-# wrong by 3 px or more*.
+# At 50 m one pixel is more than seven metres (the formula says 6.4: one pixel is no small change there). That is why
+# depth metrics are relative, and why KITTI also counts pixels wrong by at least 3 px *and* 5 % (D1).
 
 # %%
 maps = {sample.name: sample.disparity_px for sample in (data.test[i] for i in range(min(3, len(data.test))))}
 record.figure("histogram", figures.disparity_histogram(maps, street_label))
 
 # %% [markdown]
+# Most pixels have a small disparity: far things fill the picture, and there one pixel is dear.
+#
 # ## What a broken pair looks like
 # Most blank maps that people get from networks like this come from their pairs: views swapped, rows not aligned, one
 # picture twice. `check_pair` looks for each; here it gets good pairs and broken ones made from them.
@@ -238,8 +247,9 @@ for name, sample in broken.items():
 # With probability 0.5 each: one draw of gamma, brightness and colour for *both* views (they are compared with each
 # other), and a mirrored pair.
 #
-# **Hypothesis.** Mirroring both views turns near into "further left" where it was "further right": disparity changes
-# sign, and no non-negative map can rebuild one view from the other. Exchanging the mirrored views mends that.
+# **Hypothesis.** In the right view a point lies further left, the more so the nearer it is. Mirrored, it lies further
+# *right*: disparity changes sign, and no non-negative map can rebuild one view from the other. Exchanging the
+# mirrored views mends that.
 
 # %%
 draws = [PairedPhotometric(p=1)(good, torch.Generator().manual_seed(seed)) for seed in range(2)]
@@ -271,14 +281,19 @@ record.add("flip", data.label, **{name.replace(" ", "_"): value for name, value 
 pd.Series(rows, name="best shift of the road [px]").to_frame()
 
 # %% [markdown]
-# **Observation.** Mirrored only, the best shift is negative: the pair asks for a disparity the network cannot
-# express. Mirrored and exchanged, it is positive again. It need not equal the first one exactly: the crop now shows
-# the road of the *right* camera. Notebook 02 measures what the mistake costs in training.
+# **Observation.** If *mirrored only* is negative, the pair asks for a disparity the network cannot express; *mirrored
+# and exchanged* should be above zero again. It need not equal the first one exactly: the crop then shows the road of
+# the *right* camera. Notebook 02 measures what the mistake costs in training.
 #
 # ## The baseline to beat
 # Road scenes look alike: the road is below, the sky above. So the mean disparity of each pixel position over the
 # *training* ground truth is already a fair guess for a picture never seen. Whoever cannot beat it has learnt nothing.
-# Every table of this course carries it.
+#
+# The columns, with depth $Z$ and true depth $Z^*$: *abs_rel*, mean of $|Z-Z^*|/Z^*$; *sq_rel*, mean of
+# $(Z-Z^*)^2/Z^*$ [m]; *rmse* [m] and *rmse_log*, root mean square error of $Z$ and of $\log Z$; *a1, a2, a3*, shares
+# of pixels with $\max(Z/Z^*, Z^*/Z)$ below 1.25, 1.25², 1.25³; *epe*, mean disparity error [px]; *d1_all*, percent of
+# pixels wrong by at least 3 px and 5 %. Low is good, except for a1 to a3. One value per image, then the mean; depth
+# clamped to 80 m; the sky has no truth and does not count.
 
 # %%
 baseline = data.pixel_mean()
@@ -319,13 +334,14 @@ record.figure("pixel_mean", fig)
 # camera only.
 # </details>
 #
-# 2. **Change one line:** in *A disparity by hand* set `row, column = 460, 60`, a piece of bare floor. How clear is
+# 2. **Change one line:** in *A disparity by hand* set `row, column = 420, 200`, a piece of bare floor. How clear is
 #    the minimum?
 #
 # <details><summary>Solution</summary>
 #
-# The cost curve is flat: many shifts fit almost as well, because the floor looks like itself. Matching needs texture.
-# A learnt network must fill such places from what it knows about floors; smoothness helps it there.
+# 70 of the 81 shifts cost less than one and a half times the smallest, and the best of them, 7 px, is far from the
+# truth, 43 px: the floor looks like itself. Matching needs texture. A learnt network must fill such places from what
+# it knows about floors; smoothness helps it there.
 # </details>
 #
 # 3. **Explain:** why is one photometric draw used for both views, although two real cameras never agree exactly?

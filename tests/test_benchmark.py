@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from monodepth_nb import benchmark
+from monodepth_nb.__main__ import main
 from monodepth_nb.networks import DispResNet
 
 
@@ -21,3 +22,10 @@ def test_the_table_has_a_row_for_every_setting(monkeypatch):
     table = benchmark.benchmark(torch.device("cpu"), rounds=1)
     assert table["batch"].tolist() == [1, 2]
     assert (table[["step_s", "pairs_per_s", "gmac", "gflops", "images_per_s"]] > 0).all().all()
+
+
+def test_the_command_prints_the_table_and_names_the_device(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "SETTINGS", ((0.125, 64, 128, 1),))
+    assert main(["benchmark", "--device", "cpu", "--rounds", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "device: cpu" in printed and "pairs_per_s" in printed

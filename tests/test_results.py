@@ -1,7 +1,12 @@
+from base64 import b64encode
+from io import BytesIO
+
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 from monodepth_nb import reproduce, results
 from monodepth_nb.profiles import PROFILES, choose_profile
@@ -65,6 +70,20 @@ def test_progress_bars_and_live_widgets_are_not_stored():
     number = nbformat.v4.new_output("stream", name="stdout", text="EPE 4.2 px")
     cleaned = reproduce.without_debris(notebook_with(nbformat.v4.new_code_cell("", outputs=[bar, widget, number])))
     assert cleaned.cells[0].outputs == [number]
+
+
+def test_photographs_are_stored_as_jpeg_and_small_drawings_as_they_are():
+    def stored(pixels):
+        file = BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        output = nbformat.v4.new_output("display_data", data={"image/png": b64encode(file.getvalue()).decode()})
+        return (
+            reproduce.without_debris(notebook_with(nbformat.v4.new_code_cell("", outputs=[output]))).cells[0].outputs[0]
+        )
+
+    photo = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    assert list(stored(photo)["data"]) == ["image/jpeg"]
+    assert list(stored(np.zeros((300, 300, 3), np.uint8))["data"]) == ["image/png"]
 
 
 def test_an_executed_notebook_keeps_its_outputs_and_knows_its_profile(tmp_path, monkeypatch):

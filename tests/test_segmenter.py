@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from monodepth_nb.__main__ import main
 from monodepth_nb.networks import SemanticDispResNet
 from monodepth_nb.pretrained import WeightsUnavailable
 from monodepth_nb.sample import Sample
@@ -145,3 +146,11 @@ def test_training_on_a_folder_of_streets_leaves_network_table_and_picture(tmp_pa
     assert written == ["segmenter.csv", "segmenter.png", "segmenter.pt"]
     assert table.index.tolist() == ["segmenter", "most common class at each position"]
     assert table.columns.tolist() == [*CLASSES, "mean"]
+
+
+def test_the_command_renders_trains_scores_and_keeps_the_weights(tmp_path, capsys):
+    options = ["--scenes", "5", "--size", "64", "128", "--epochs", "1"]
+    folders = ["--data-root", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    assert main(["train-segmenter", *options, *folders]) == 0
+    assert "sidewalk" in capsys.readouterr().out
+    assert load_segmenter(tmp_path / "out" / "segmenter.pt").classes == CLASSES
