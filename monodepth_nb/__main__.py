@@ -247,9 +247,8 @@ def benchmark(args) -> None:
 
 
 def add_network_options(parser, checkpoint: str, **required) -> None:
-    add = parser.add_argument
-    add(checkpoint, metavar="CHECKPOINT", help="best.pt or last.pt of a run, or an exported .onnx file", **required)
-    add("--size", type=int, nargs=2, default=[256, 512], metavar=("HEIGHT", "WIDTH"), help="that it was trained at")
+    what = "best.pt or last.pt of a run, or an exported .onnx file; it sees images at the size it was trained at"
+    parser.add_argument(checkpoint, metavar="CHECKPOINT", help=what, **required)
 
 
 def add_device_option(parser) -> None:
@@ -280,20 +279,19 @@ def evaluate(args) -> None:
 
     network = load_network(args.checkpoint, args.device or choose_device())
     root = download.download_kitti2015(args.data_root) if args.data == "kitti2015" else Path(args.data)
-    size = tuple(getattr(network, "size", args.size))  # an exported network has one
     everything = KittiStereo(root)
     kinds = [kind for kind in ("noc", "occ") if (everything.folder / f"disp_{kind}_0").is_dir()]
     if not kinds:
         raise ValueError(f"{everything.folder} has neither disp_noc_0 nor disp_occ_0: nothing to score against")
     camera = {"focal_px": args.focal_px, "baseline_m": args.baseline_m}
-    scored = {kind: KittiStereo(root, truth=kind, size=size, **camera) for kind in kinds}
+    scored = {kind: KittiStereo(root, truth=kind, size=tuple(network.size), **camera) for kind in kinds}
     baseline = None
     if not args.all:
         known = {everything.names[i] for i in split_by_scene(everything)[0].indices}
         training, scored = ({kind: part(data, known, keep) for kind, data in scored.items()} for keep in (True, False))
         baseline = PixelMeanBaseline(training[kinds[0]])
     label = f"{Path(args.checkpoint)} on {len(scored[kinds[0]])} scenes of {root.name}"
-    print(write_report(network, scored, size, args.out, label, baseline))
+    print(write_report(network, scored, tuple(network.size), args.out, label, baseline))
 
 
 def part(data: KittiStereo, names: set[str], keep: bool) -> Subset:
@@ -321,9 +319,8 @@ def predict(args) -> int:
     camera = None if args.focal_px is None else inference.Camera(args.focal_px, args.baseline_m)
     photos = inference.find_photos(args.photos)
     network = inference.load_network(args.checkpoint, args.device or choose_device())
-    size = tuple(getattr(network, "size", args.size))
     failures = inference.predict_photos(
-        network, photos, args.out, size, camera=camera, ply=args.ply, batch_size=args.batch_size
+        network, photos, args.out, tuple(network.size), camera=camera, ply=args.ply, batch_size=args.batch_size
     )
     for message in failures.values():
         print(f"error: {message}", file=sys.stderr)
@@ -342,7 +339,8 @@ def export(args) -> None:
     from monodepth_nb.checkpoints import load_model
     from monodepth_nb.onnx_export import export_onnx
 
-    export_onnx(load_model(args.checkpoint), args.out, tuple(args.size))
+    network = load_model(args.checkpoint)
+    export_onnx(network, args.out, network.size)
     print(args.out)
 
 

@@ -105,12 +105,16 @@ def load(path: str | Path) -> dict:
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
-    """Rebuild the network of a checkpoint, in eval mode. Raises FileNotFoundError and CheckpointError."""
+    """Rebuild the network of a checkpoint, in eval mode; its `size` is the (height, width) it was trained at.
+
+    Raises FileNotFoundError and CheckpointError.
+    """
     state = load(path)
     if state["arguments"] is None:
         raise CheckpointError(f"{path} says not how to build its network: build it, use load(path)['model']")
     model = build_network(state["arguments"], download=False)
     load_weights(model, state, path)
+    model.size = tuple(state["settings"]["image_size"])
     return model.to(device).eval()
 
 
@@ -158,6 +162,7 @@ def start_folder(folder: Path, settings: dict) -> None:
     write_whole(folder / "config.json", lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))
 
 
-def settings_of(config, pairs: int, processes: int) -> dict:
+def settings_of(config, pairs: int, image_size: tuple[int, int], processes: int) -> dict:
     """What makes two runs the same run. Only the product of batch size and processes matters."""
-    return asdict(config) | {"training_pairs": pairs, "pairs_per_step": processes * config.batch_size}
+    data = {"training_pairs": pairs, "image_size": list(image_size)}
+    return asdict(config) | data | {"pairs_per_step": processes * config.batch_size}

@@ -158,7 +158,7 @@ def arms_figure(maps: dict, truth_px, scores, label: str) -> Figure:
         ax.set(xlabel=f"{name}, a point per run", ylabel="", xlim=(0, None))
         ax.grid(alpha=0.3)
         sns.despine(ax=ax)
-    fig.suptitle(f"One thing changed at a time\n{label}", fontsize=12)
+    fig.suptitle(f"What each change does\n{label}", fontsize=12)
     return fig
 
 

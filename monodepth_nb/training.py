@@ -387,7 +387,7 @@ def fit(
     trainer = Trainer(model, config, loss or MonodepthLoss(), device)
     train_loader, validation_loader = make_loaders(train_data, validation_data, transform, config, device)
 
-    settings = checkpoints.settings_of(config, len(train_data), process_count())
+    settings = checkpoints.settings_of(config, len(train_data), image_size(train_data), process_count())
     history = checkpoints.resume(run_dir, model, settings, trainer.parts()) if run_dir else []
     first = process_rank() == 0  # writes and speaks for all
     if run_dir and first:

@@ -176,7 +176,7 @@ record.figure("streets", figures.pairs_strip([data.train[i] for i in range(min(5
 test = data.test[0]
 width_px = test.disparity_px.shape[1]
 print(f"{test.name}: left {tuple(test.left.shape)}, truth {tuple(test.disparity_px.shape)}")
-fig, ax = plt.subplots(figsize=(10, 4), layout="constrained")
+fig, ax = plt.subplots(figsize=(10, 5), layout="compressed")
 ax.imshow(test.left.permute(1, 2, 0), extent=(0, width_px, test.disparity_px.shape[0], 0))
 drawn = ax.imshow(
     test.disparity_px, cmap=figures.DISPARITY_COLOURS, alpha=0.6, vmin=0, vmax=figures.DISPARITY_MAX * width_px
@@ -302,7 +302,7 @@ record.add("pixel_mean", data.label, **scores.mean().to_dict())
 scores.mean().round(3).to_frame(f"pixel-mean baseline, {len(data.test)} unseen images").T
 
 # %%
-fig, ax = plt.subplots(figsize=(8, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(8, 4), layout="compressed")
 drawn = ax.imshow(baseline(test), cmap=figures.DISPARITY_COLOURS, vmin=0, vmax=figures.DISPARITY_MAX * width_px)
 fig.colorbar(drawn, label="disparity [px]", extend="max")
 ax.set(title=f"Mean disparity of every pixel position\n{street_label}", xticks=[], yticks=[])

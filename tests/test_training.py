@@ -297,7 +297,7 @@ def test_a_kill_while_writing_costs_an_epoch_at_most(tmp_path, monkeypatch, file
 
 
 def test_best_checkpoint_is_of_the_epoch_with_the_lowest_validation_loss(tmp_path):
-    model, settings, history = tiny(), checkpoints.settings_of(TrainConfig(), 5, 1), []
+    model, settings, history = tiny(), checkpoints.settings_of(TrainConfig(), 5, (64, 128), 1), []
     for epoch, validation in enumerate((3.0, 1.0, 2.0), start=1):
         nn.init.constant_(model.encoder.bias, epoch)
         history.append({"epoch": epoch, "train_total": -epoch, "validation_total": validation})
@@ -312,7 +312,7 @@ def test_a_network_is_rebuilt_from_its_checkpoint(tmp_path):
     fit(model, data, TrainConfig(epochs=1), run_dir=tmp_path, device="cpu", progress=False)
     for name in ("last.pt", "best.pt"):
         rebuilt = load_model(tmp_path / name)
-        assert not rebuilt.training
+        assert not rebuilt.training and rebuilt.size == (64, 64)
         torch.testing.assert_close(predict_disparity(rebuilt, data), predict_disparity(model, data))
 
 
