@@ -25,6 +25,8 @@ from monodepth_nb.profiles import Profile, choose_profile
 from monodepth_nb.results import BUILD, ROOT, load_results
 
 NOTEBOOKS = ROOT / "notebooks"
+# The figures that the report shows; the others are in the notebooks.
+HIGHLIGHTS = ("sharpening", "what_if", "loss_against_error", "best_median_worst", "points", "arms")
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>monodepth_nb: results</title>
@@ -108,6 +110,7 @@ def write_page(profile: Profile, minutes: float) -> Path:
     sections += "<h2>Pictures</h2>" + "".join(
         f'<p><img src="{profile.name}/figures/{p.name}" alt="{html.escape(p.stem)}" loading="lazy"></p>'
         for p in sorted((folder / "figures").glob("*.png"))
+        if p.stem.endswith(HIGHLIGHTS)
     )
     summary = results.groupby(["notebook", "data", "experiment", "metric"], sort=False)["value"]
     sections += "<h2>Results</h2>" + table(summary.agg(["mean", "min", "max", "count"]).reset_index())

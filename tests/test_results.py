@@ -101,9 +101,9 @@ def test_a_cell_that_fails_stops_the_run_with_its_error(tmp_path):
 def test_the_page_shows_results_pictures_and_links_and_needs_no_network(build):
     record = results.Record("02_toy", SMOKE)
     record.add("scratch", "motorcycle", epe=4.567)
-    record.figure("curve", plt.figure(figsize=(1, 1)))
+    record.figure("sharpening", plt.figure(figsize=(1, 1)))
     (build / "smoke" / "02_toy.html").write_text("<p>toy</p>")
     page = reproduce.write_page(SMOKE, minutes=3).read_text()
-    for part in ("4.567", "smoke/figures/02_toy_curve.png", 'href="smoke/02_toy.html"', 'name="viewport"'):
+    for part in ("4.567", "smoke/figures/02_toy_sharpening.png", 'href="smoke/02_toy.html"', 'name="viewport"'):
         assert part in page
     assert "http" not in page
