@@ -59,13 +59,14 @@ def execute(path: Path, profile: Profile) -> nbformat.NotebookNode:
 
 
 def without_debris(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop what a progress bar leaves behind (stderr, widgets that need a live kernel) and run times."""
+    """Drop what a progress bar leaves behind (stderr, widgets that need a live kernel) and run times. Hide paths."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and not is_widget(o)]
             for output in cell.outputs:
                 store_photo_as_jpeg(output)
+                hide_home(output)
     notebook.metadata.pop("widgets", None)
     return notebook
 
@@ -82,6 +83,12 @@ def store_photo_as_jpeg(output, from_bytes: int = 100_000) -> None:
         Image.open(BytesIO(png)).convert("RGB").save(jpeg, "JPEG", quality=88)
         del output["data"]["image/png"]
         output["data"]["image/jpeg"] = b64encode(jpeg.getvalue()).decode()
+
+
+def hide_home(output) -> None:
+    """Messages name files; whose machine it was is nobody's business."""
+    if "text" in output:
+        output["text"] = output["text"].replace(str(ROOT), ".").replace(str(Path.home()), "~")
 
 
 def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:

@@ -1,5 +1,6 @@
 from base64 import b64encode
 from io import BytesIO
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -84,6 +85,12 @@ def test_photographs_are_stored_as_jpeg_and_small_drawings_as_they_are():
     photo = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
     assert list(stored(photo)["data"]) == ["image/jpeg"]
     assert list(stored(np.zeros((300, 300, 3), np.uint8))["data"]) == ["image/png"]
+
+
+def test_paths_of_the_machine_are_not_stored():
+    output = nbformat.v4.new_output("stream", name="stdout", text=f"{Path.home()}/.cache/x and {results.ROOT}/build")
+    cleaned = reproduce.without_debris(notebook_with(nbformat.v4.new_code_cell("", outputs=[output])))
+    assert cleaned.cells[0].outputs[0]["text"] == "~/.cache/x and ./build"
 
 
 def test_an_executed_notebook_keeps_its_outputs_and_knows_its_profile(tmp_path, monkeypatch):
