@@ -69,11 +69,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.data import Subset
 
 from monodepth_nb import figures
 from monodepth_nb.datasets import full_set, motorcycle
 from monodepth_nb.evaluation import to_depth_m
 from monodepth_nb.kitti import scene_blocks
+from monodepth_nb.loading import make_loader
 from monodepth_nb.losses import warp_horizontal
 from monodepth_nb.pair_check import check_pair
 from monodepth_nb.profiles import choose_profile
@@ -171,6 +173,20 @@ data = full_set(profile)
 street_label = profile.label(data.label)
 print(f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} labelled test pairs")
 record.figure("streets", figures.pairs_strip([data.train[i] for i in range(min(5, len(data.train)))], street_label))
+
+# %% [markdown]
+# Three parts, three sets of scenes: to learn from, to watch while learning, and to be scored on. A set of one image is a
+# `Subset`. A loader batches pairs, here one and eight at a time; what it yields are the two views.
+
+# %%
+parts = {"training": data.train, "validation": data.validation, "test": data.test}
+singles = {name: Subset(part, [0]) for name, part in parts.items()}
+record.figure("one_of_each", figures.pairs_strip([Sample(s[0], name=n) for n, s in singles.items()], street_label))
+
+# %%
+for batch_size in (1, 8):
+    batch = next(iter(make_loader(data.train, batch_size, shuffle=True)))
+    print(f"batch size {batch_size}:", {view: tuple(images.shape) for view, images in batch.items()})
 
 # %%
 test = data.test[0]
