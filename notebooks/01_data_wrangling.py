@@ -175,8 +175,8 @@ print(f"{len(data.train)} training, {len(data.validation)} validation, {len(data
 record.figure("streets", figures.pairs_strip([data.train[i] for i in range(min(5, len(data.train)))], street_label))
 
 # %% [markdown]
-# Three parts, three sets of scenes: to learn from, to watch while learning, and to be scored on. A set of one image is a
-# `Subset`. A loader batches pairs, here one and eight at a time; what it yields are the two views.
+# Three parts, three sets of scenes: to learn from, to watch while learning, and to be scored on. A set of one image
+# is a `Subset`. A loader batches pairs, here one and eight at a time; what it yields are the two views.
 
 # %%
 parts = {"training": data.train, "validation": data.validation, "test": data.test}
