@@ -186,7 +186,7 @@ record.figure("one_of_each", figures.pairs_strip([Sample(s[0], name=n) for n, s 
 # %%
 for batch_size in (1, 8):
     batch = next(iter(make_loader(data.train, batch_size, shuffle=True)))
-    print(f"batch size {batch_size}:", {view: tuple(images.shape) for view, images in batch.items()})
+    print(f"batch size {batch_size}:", {view: tuple(batch[view].shape) for view in ("left", "right")})
 
 # %%
 test = data.test[0]
