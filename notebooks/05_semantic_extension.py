@@ -293,6 +293,9 @@ with pd.option_context("display.max_colwidth", None):
     display(table.set_index("id"))
 
 # %% [markdown]
+# Read the numbers, not only the word. *In the stored run* C7 counts as supported by its rule, but lane paint exceeds
+# plain road by 0.01 px only; what fails is shiny surfaces. C3 could not be tested without ImageNet weights.
+#
 # ## What was learnt
 # - A comparison is fair when one thing differs: the semantic, random and ImageNet arms differ in the frozen weights
 #   alone.
