@@ -268,6 +268,9 @@ maps = {
 record.figure("maps", figures.map_grid(example.left, maps, example.disparity_px, label, "An unseen scene, last seed"))
 
 # %% [markdown]
+# *In the stored run* no arm shows a car yet: after so few epochs all three maps are little more than near below, far
+# above.
+#
 # ## Your own photo
 # The semantic network of the last seed on a picture of yours: on Colab this asks for a file; elsewhere set
 # `MONODEPTH_PHOTO=/path/to/photo.jpg`.
