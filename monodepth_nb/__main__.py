@@ -17,7 +17,8 @@ from monodepth_nb.checkpoints import CheckpointError
 from monodepth_nb.datasets import motorcycle
 from monodepth_nb.kitti import KittiStereo, split_by_scene
 from monodepth_nb.loading import PairCache
-from monodepth_nb.networks import ENCODERS, IMAGENET_WEIGHTS, UPSAMPLINGS, DispResNet
+from monodepth_nb.losses import OUTSIDE
+from monodepth_nb.networks import ENCODERS, UPSAMPLINGS, DispResNet
 from monodepth_nb.pair_check import check_pairs
 from monodepth_nb.pretrained import WeightsUnavailable
 from monodepth_nb.processes import first_process_first, process_rank, processes_of_torchrun
@@ -137,13 +138,15 @@ def add_train(commands) -> None:
     add("--encoder", default="scratch", choices=ENCODERS, help="of the network")
     add("--width", type=float, default=1.0, help="factor of the network's channel counts")
     add("--upsampling", default="nearest", choices=UPSAMPLINGS, help="in the decoder")
-    add("--trainable-encoder", action="store_true", help="fine-tune an ImageNet encoder, else it is frozen")
-    add("--weights", default="default", choices=IMAGENET_WEIGHTS, help="of an ImageNet encoder")
+    add("--trainable-encoder", action="store_true", help="fine-tune a pretrained encoder, else it is frozen")
+    weights = "of an ImageNet encoder: default, V1 or random; or streets:FILE, written by train-segmenter"
+    add("--weights", default="default", help=weights)
     add("--epochs", type=int, default=config.epochs, help="passes over the pairs")
     add("--batch-size", type=int, default=config.batch_size, help="pairs per step and process")
     add("--learning-rate", type=float, default=config.learning_rate, help="of Adam, at the start")
     add("--encoder-learning-rate", type=float, help="of the encoder; None: that of the rest")
     add("--schedule", default=config.schedule, choices=SCHEDULES, help="of the learning rate")
+    add("--outside", default=config.outside, choices=OUTSIDE, help="pixels that point out of the other picture")
     add("--metrics-every", type=int, default=config.metrics_every, help="epochs; 0: at the end only")
     add("--checkpoint-every", type=int, default=config.checkpoint_every, help="epochs between checkpoints")
     add("--precision", default=config.precision, choices=PRECISIONS, help="number format; auto: by device")
@@ -161,8 +164,9 @@ def train(args) -> int:
         device = torch.device(args.device or choose_device())
         seed_everything(args.seed)
         with first_process_first():  # it downloads and renders for all
-            data = training_data(args)
+            # The network first: weights that cannot be had are to be said before a long download.
             model = DispResNet(args.encoder, args.width, args.upsampling, args.trainable_encoder, args.weights)
+            data = training_data(args)
         if process_rank() == 0:
             print(f"device: {device}; training pairs: {len(data.train)}; run folder: {args.run_dir}")
         augmentation = None if args.no_augmentation else Compose(MirroredFlip(), PairedPhotometric())
@@ -229,17 +233,34 @@ def train_segmenter(args) -> None:
 
 
 def add_benchmark(commands) -> None:
-    parser = add_command(commands, benchmark, "Time training steps and predictions on this machine.")
+    summary = "Measure training steps, predictions and loading on this machine, beside plainer ways of doing them."
+    parser = add_command(commands, benchmark, summary)
     add_device_option(parser)
-    parser.add_argument("--rounds", type=int, default=5, help="timed calls of each; the median counts")
+    add = parser.add_argument
+    add("--rounds", type=int, default=5, help="timed calls of each; the median counts")
+    add("--cost", action="store_true", help="instead: the time of a step over batch size and image size")
+    add("--width", type=float, default=1.0, help="factor of the network's channel counts, with --cost")
+    add("--out", default="runs/benchmark", help="folder for cost.csv and cost.png")
 
 
 def benchmark(args) -> None:
     from monodepth_nb import benchmark as timing
 
     device = torch.device(args.device or choose_device())
-    print(f"device: {device}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}")
-    print(timing.benchmark(device, args.rounds).to_string(index=False, float_format="%.4g"))
+    name = timing.device_name(device)
+    print(f"device: {name}, torch {torch.__version__}")
+    if args.cost:
+        from monodepth_nb.figures import cost_figure
+
+        table, out = timing.cost(device, args.width, args.rounds), Path(args.out)
+        out.mkdir(parents=True, exist_ok=True)
+        table.to_csv(out / "cost.csv", index=False)
+        cost_figure(table, timing.cost_exponent(table), f"{name}, width {args.width:g}").savefig(out / "cost.png")
+        print(table.to_string(index=False, float_format="%.4g"))
+        print(f"step_s grows as megapixels to the power {timing.cost_exponent(table):.2f}; in {out}")
+        return
+    print(timing.benchmark(device, args.rounds).T.to_string(header=False, float_format="{:.4g}".format))
+    print(timing.ratios(device, args.rounds).to_string(index=False, float_format="%.2f"))
 
 
 # ---- using a trained network ----

@@ -123,8 +123,9 @@ def map_grid(image, maps: dict, truth_px, label: str, title: str) -> Figure:
     fig, axes = _panels(-(-(len(maps) + 2) // columns), columns, truth.shape, f"{title}\n{label}")
     spare = iter(axes.ravel())
     _show_picture(next(spare), image, "left view", truth.shape)
+    between = "\n" if max(map(len, maps)) > 22 else ": "  # a long name fills the width of its panel
     for name, disparity in maps.items():
-        _show_disparity(next(spare), np.asarray(disparity), f"{name}: {_epe(disparity, truth)}")
+        _show_disparity(next(spare), np.asarray(disparity), f"{name}{between}{_epe(disparity, truth)}")
     last = next(spare)
     _show_disparity(last, truth, "ground truth")
     for ax in spare:
@@ -159,6 +160,29 @@ def arms_figure(maps: dict, truth_px, scores, label: str) -> Figure:
         ax.grid(alpha=0.3)
         sns.despine(ax=ax)
     fig.suptitle(f"What each change does\n{label}", fontsize=12)
+    return fig
+
+
+def spread_figure(runs, metric: str, axis: str, baseline: float, label: str) -> Figure:
+    """A row per arm of an experiment: a point per run, a band from the lowest to the highest, a tick at the mean.
+
+    runs:     DataFrame with a row per run: `arm`, `seed` and the column `metric`, called `axis` in the figure
+    baseline: what is reached without learning
+    """
+    arms = runs.groupby("arm", sort=False)[metric].agg(["mean", "min", "max"])
+    fig, ax = plt.subplots(figsize=(10, 0.4 * len(arms) + 1.5), layout="constrained")
+    plt.close(fig)
+    named = runs.assign(seed="seed " + runs["seed"].astype(str))
+    sns.stripplot(named, x=metric, y="arm", hue="seed", palette="colorblind", jitter=False, size=7, ax=ax)
+    rows = range(len(arms))
+    ax.hlines(rows, arms["min"], arms["max"], color="0.85", linewidth=10, zorder=0)
+    ax.plot(arms["mean"], rows, "|", color="black", markersize=20, markeredgewidth=2, label="mean")
+    ax.axvline(baseline, color="0.4", linestyle="--", label="pixel-mean baseline")
+    ax.set(xlabel=axis, ylabel="", ylim=(len(arms) - 0.4, -0.6))
+    ax.set_title(f"Same budget, same seeds\n{label}", fontsize=12)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, markerscale=0.7)
+    ax.grid(axis="x", alpha=0.3)
+    sns.despine(ax=ax)
     return fig
 
 
@@ -241,6 +265,31 @@ def disparity_histogram(maps: dict, label: str) -> Figure:
     ax.set(xlabel="disparity [px]", ylabel="share of pixels [%]", xlim=(0, bins[-1]))
     ax.set_title(f"How often each disparity occurs\n{label}", fontsize=12)
     ax.legend(frameon=False)
+    sns.despine(ax=ax)
+    return fig
+
+
+def cost_figure(table, exponent: float, label: str) -> Figure:
+    """Time of a training step against the pixels it sees, both logarithmic, and the power law fitted to all.
+
+    table: DataFrame of `benchmark.cost`: `varied` ("batch size" or "image size"), `megapixels`, `step_s`
+    """
+    fig, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    plt.close(fig)
+    x, y = table["megapixels"], table["step_s"]
+    constant = np.exp((np.log(y) - exponent * np.log(x)).mean())
+    ends = np.array([x.min(), x.max()])
+    ax.plot(ends, constant * ends**exponent, color="0.6", label=f"pixels to the power {exponent:.2f}")
+    for colour, (varied, rows) in zip((LEFT, RIGHT), table.groupby("varied"), strict=False):
+        ax.plot(rows["megapixels"], rows["step_s"], "o", color=colour, label=f"{varied} varied")
+    ax.set(xscale="log", yscale="log", xlabel="pixels of a batch [millions]", ylabel="training step [s]")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    ax.set_title(f"Cost against work\n{label}", fontsize=12)
+    ax.legend(frameon=False)
+    ax.grid(alpha=0.3)
     sns.despine(ax=ax)
     return fig
 

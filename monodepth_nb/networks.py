@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monodepth_nb.pretrained import Trunk, segmentation_trunk
+from monodepth_nb.pretrained import STREETS, Trunk, segmentation_trunk
 
 MAX_DISPARITY = 0.3  # of the image width; monodepth_model.py of the original code
 HEAD_BIAS = -2.4  # 0.3 * sigmoid(-2.4) = 0.025 of the width: the first guess is a far, not a near, plane
@@ -129,11 +129,12 @@ class DispResNet(nn.Module):
 
     encoder:    "scratch", the paper's ResNet variant without batch norm; "imagenet", torchvision's ResNet-50;
                 for small machines "imagenet18" and "imagenet34"
-    width:      multiplies every channel count but those of an ImageNet encoder; from scratch, 1.0 has 58.45 M
+    width:      multiplies every channel count but those of torchvision's encoders; from scratch, 1.0 has 58.45 M
                 parameters, 0.25 has 3.7 M
     upsampling: "nearest" (paper) or "bilinear" (the course project)
-    trainable_encoder: fine-tune the ImageNet encoder instead of freezing it
-    weights:    of the ImageNet encoder: "default" (ResNet-50: IMAGENET1K_V2), "V1" (IMAGENET1K_V1), "random"
+    trainable_encoder: fine-tune torchvision's encoder instead of freezing it
+    weights:    of torchvision's encoder: "default" (ImageNet; ResNet-50: IMAGENET1K_V2), "V1" (IMAGENET1K_V1),
+                "streets:PATH" (our segmenter of rendered streets), "random"
 
     forward: (B, 3, H, W), RGB in [0, 1], H and W multiples of 64 -> list of four (B, 2, H/2^s, W/2^s),
     s = 0..3, finest first; channel 0 = left disparity, 1 = right disparity, fractions of the image width in
@@ -152,7 +153,7 @@ class DispResNet(nn.Module):
         super().__init__()
         check_option("encoder", encoder, ENCODERS)
         check_option("upsampling", upsampling, UPSAMPLINGS)
-        check_option("weights", weights, IMAGENET_WEIGHTS)
+        check_encoder_weights(encoder, weights)
         self.arguments = {
             "network": "DispResNet", "encoder": encoder, "width": width, "upsampling": upsampling,
             "trainable_encoder": trainable_encoder, "weights": weights,
@@ -161,7 +162,8 @@ class DispResNet(nn.Module):
             self.encoder = ScratchEncoder(width)
             initialise(self.encoder)
         else:
-            trunk = Trunk(ENCODERS[encoder], IMAGENET_WEIGHTS[weights], trainable=trainable_encoder)
+            source = IMAGENET_WEIGHTS.get(weights, weights)
+            trunk = Trunk(ENCODERS[encoder], source, trainable=trainable_encoder)
             self.encoder = trunk.level_out()
         self.decoder = Decoder(self.encoder.channels, width, upsampling)
         initialise(self.decoder)
@@ -169,8 +171,8 @@ class DispResNet(nn.Module):
     @property
     def pretrained(self) -> str:
         """What the encoder knew before training, for tables and figures."""
-        trunk = ENCODERS[self.arguments["encoder"]]
-        return f"{trunk}, {IMAGENET_WEIGHTS[self.arguments['weights']]} weights" if trunk else "nothing"
+        trunk, weights = ENCODERS[self.arguments["encoder"]], self.arguments["weights"]
+        return f"{trunk}, {IMAGENET_WEIGHTS.get(weights, weights)} weights" if trunk else "nothing"
 
     def forward(self, image: Tensor) -> list[Tensor]:
         check_size(image)
@@ -276,6 +278,14 @@ NETWORKS = {"DispResNet": DispResNet, "SemanticDispResNet": SemanticDispResNet}
 def check_option(name: str, value, known) -> None:
     if value not in known:
         raise ValueError(f"unknown {name} {value!r}; known: {', '.join(known)}")
+
+
+def check_encoder_weights(encoder: str, weights: str) -> None:
+    """Raise ValueError unless there are such weights and the encoder can hold them."""
+    if not weights.startswith(STREETS):
+        check_option("weights", weights, (*IMAGENET_WEIGHTS, f"{STREETS}PATH"))
+    elif encoder == "scratch":
+        raise ValueError(f"a scratch encoder cannot hold {weights!r}: pass encoder='imagenet18', or what its trunk is")
 
 
 def scaled(channels: int, width: float) -> int:

@@ -171,7 +171,8 @@ def read_segmenter_trunk(name: str, path: Path) -> tuple[dict[str, Tensor], Path
     except Exception as error:
         raise WeightsUnavailable(f"{path} is not a segmenter's file ({error}): train it again") from error
     if trunk != name:
-        raise ValueError(f"{path} holds a {trunk}, not a {name}: pass trunk={trunk!r}")
+        encoder = trunk.replace("resnet", "imagenet").removesuffix("50")  # as DispResNet calls it
+        raise ValueError(f"{path} holds a {trunk}, not a {name}: pass trunk={trunk!r}, or encoder={encoder!r}")
     return tensors, path
 
 

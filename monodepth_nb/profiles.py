@@ -27,8 +27,9 @@ class Profile:
     full_epochs: int
     full_learning_rate: float
     full_schedule: str  # one of training.SCHEDULES
-    segmenter_epochs: int  # where COCO weights cannot be had
+    segmenter_epochs: int
     semantic_single_epochs: int
+    semantic_pairs: int  # of the full set, that each arm and seed of 05 learns from, at most
     semantic_full_epochs: int
     encoder: str = "imagenet"  # the pretrained encoder of 02-05
     stereo: str = "streets"  # the full set: "streets" (rendered) or "kitti2015" (1.7 GB download)
@@ -40,21 +41,21 @@ class Profile:
 
 
 PROFILES = {
-    # The course project's sizes, for a Colab T4. Its 90 semantic epochs are shared out: four arms, three seeds.
+    # The course project's sizes, for a Colab T4. Its 90 semantic epochs are shared out among arms and seeds.
     "paper": Profile(
         "paper", (256, 512), 1.0, 1e-4, seeds=3, single_epochs=1000, single_schedule="constant",
         defect_epochs=300, study_epochs=1000,
         train_scenes=400, test_scenes=40, batch_size=8, full_epochs=100, full_learning_rate=1e-4,
         full_schedule="constant", segmenter_epochs=30,
-        semantic_single_epochs=100, semantic_full_epochs=15, stereo="kitti2015",
+        semantic_single_epochs=100, semantic_pairs=400, semantic_full_epochs=15, stereo="kitti2015",
     ),
     # Minutes on two CPU cores: a quarter of the width, a quarter of the pixels, four times the rate.
     "demo": Profile(
         "demo", (128, 256), 0.25, 4e-4, seeds=3, single_epochs=1600, single_schedule="halving",
-        defect_epochs=80, study_epochs=250,
-        train_scenes=160, test_scenes=24, batch_size=4, full_epochs=55, full_learning_rate=1e-3,
-        full_schedule="cosine", segmenter_epochs=6,
-        semantic_single_epochs=80, semantic_full_epochs=3, encoder="imagenet18",
+        defect_epochs=80, study_epochs=200,
+        train_scenes=720, test_scenes=24, batch_size=4, full_epochs=13, full_learning_rate=1e-3,
+        full_schedule="cosine", segmenter_epochs=2,
+        semantic_single_epochs=80, semantic_pairs=200, semantic_full_epochs=3, encoder="imagenet18",
     ),
     # Seconds, for continuous integration: every line runs, nothing is learnt.
     "smoke": Profile(
@@ -62,7 +63,7 @@ PROFILES = {
         defect_epochs=2, study_epochs=2,
         train_scenes=4, test_scenes=2, batch_size=2, full_epochs=1, full_learning_rate=1e-3,
         full_schedule="cosine", segmenter_epochs=1,
-        semantic_single_epochs=2, semantic_full_epochs=1, encoder="imagenet18",
+        semantic_single_epochs=2, semantic_pairs=4, semantic_full_epochs=1, encoder="imagenet18",
     ),
 }  # fmt: skip
 

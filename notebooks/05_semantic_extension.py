@@ -21,9 +21,9 @@
 # its pretraining (D1) while the semantic branch had not, and the map it showed came from an untrained network (D4).
 #
 # **The question.** At the same budget and the same seeds, do semantic features help? And is it the *semantics*, or
-# would any frozen features of that shape do?
+# would any frozen features of that shape do? And would such a network do more as the depth network's own encoder?
 #
-# **Running time.** `smoke` seconds, `demo` about 14 minutes on two CPU cores, `paper` about 1.5 hours on a T4 (an
+# **Running time.** `smoke` seconds, `demo` about ?? minutes on two CPU cores, `paper` about 2 hours on a T4 (an
 # estimate).
 
 # %% tags=["setup"]
@@ -66,21 +66,21 @@ sys.path.insert(0, str(project_root()))
 # %%
 from functools import partial
 
-import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 from IPython.display import display
+from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.datasets import full_set, motorcycle, street_root
 from monodepth_nb.evaluation import evaluate, to_pixels
 from monodepth_nb.inference import ask_for_photo, predict_photo
+from monodepth_nb.kitti import KittiStereo, split_by_scene
 from monodepth_nb.networks import DispResNet, SemanticDispResNet
 from monodepth_nb.pretrained import WeightsUnavailable, remembered_features
 from monodepth_nb.profiles import choose_profile
 from monodepth_nb.results import BUILD, Record, device_name, load_results
-from monodepth_nb.segmenter import train_on_streets
+from monodepth_nb.segmenter import load_segmenter, segment, segmentation_figure, train_on_streets
 from monodepth_nb.training import TrainConfig, choose_device, fit, predict_disparity, score, seed_everything
 from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric
 from monodepth_nb.verdicts import verdicts
@@ -94,48 +94,65 @@ print(f"{label}; device {choose_device()} ({device_name()})")
 # %% [markdown]
 # ## Where the semantics come from
 # A *segmenter* names every pixel. Its *trunk*, here a ResNet without its last layer, computes the features it does
-# that with, and these features are what the depth network gets.
+# that with. They can serve depth in two ways: given, frozen, to a depth network as a second opinion; or in place of
+# the depth network's own encoder.
 #
 # The course project used FCN-ResNet50 with COCO weights, whose classes know car, bus and person but no road, building
-# or sky. Where those weights can be had they are used. Else a small segmenter is trained here on the class maps of
-# rendered streets, which name road, sidewalk, building, car, pole, vegetation, person and sky.
+# or sky. A small segmenter is trained here on the class maps of rendered streets, which name road, sidewalk,
+# building, car, pole, vegetation, person and sky. The table shows the overlap of true and named pixels (intersection
+# over union, IoU, 1 is perfect) on streets it has never seen; its second row names at each position the commonest
+# class there, without looking.
 
 # %%
+streets_root = street_root(profile.image_size, profile.train_scenes, seed=0)
 segmenter_folder = BUILD / profile.name / "segmenter"
+table = train_on_streets(streets_root, segmenter_folder, profile.image_size, epochs=profile.segmenter_epochs)
+iou, guess = table["mean"]
+record.add("segmenter", "rendered streets", mean_iou=iou, position_iou=guess)
+table.round(2)
 
+# %%
+taught, unseen = split_by_scene(KittiStereo(streets_root, truth="occ", size=profile.image_size))
+street = unseen[0]
+named = segment(load_segmenter(segmenter_folder / "segmenter.pt"), street.left, street.classes.shape)
+title = f"Mean IoU on {len(unseen)} unseen streets: segmenter {iou:.2f}, commonest class per position {guess:.2f}"
+origin = profile.label(f"{len(taught)} rendered streets to learn from")
+record.figure("segmenter", segmentation_figure(street.left, street.classes, named, f"{title}\n{origin}"))
 
-def semantic_source():
-    """Weights and trunk for SemanticDispResNet, and their name."""
-    try:
-        SemanticDispResNet(weights="coco", width=profile.width)
-        return "coco", "resnet50", "COCO segmenter"
-    except WeightsUnavailable as error:
-        print("COCO weights unavailable:", str(error).splitlines()[1])
-    streets_root = street_root(profile.image_size, profile.train_scenes, seed=0)
-    table = train_on_streets(streets_root, segmenter_folder, profile.image_size, epochs=profile.segmenter_epochs)
-    display(table.round(2))
-    record.add("segmenter", "rendered streets", mean_iou=table["mean"].iloc[0], position_iou=table["mean"].iloc[1])
-    return f"streets:{segmenter_folder / 'segmenter.pt'}", "resnet18", "street segmenter"
+# %% [markdown]
+# **Reading.** The picture is the first unseen street, not a chosen one. *In the stored run (demo)* the segmenter
+# reaches a mean IoU of ?? against ?? without looking; it is best at ?? (??) and worst at ?? (??).
+#
+# The frozen features come from COCO weights where they can be had, else from this segmenter; the cell says which.
 
-
-weights, trunk, source = semantic_source()
+# %%
+street_weights = f"streets:{segmenter_folder / 'segmenter.pt'}"
+try:
+    SemanticDispResNet(weights="coco", width=profile.width)
+    weights, trunk, source = "coco", "resnet50", "COCO segmenter"
+except WeightsUnavailable as error:
+    print("COCO weights unavailable:", str(error).splitlines()[1])
+    weights, trunk, source = street_weights, "resnet18", "street segmenter"
 print("semantic features from:", source)
 
 # %% [markdown]
-# If a table stands above, it shows the overlap of true and named pixels (intersection over union, 1 is perfect) on
-# unseen scenes; its second row names at each position the commonest class there, without looking.
-#
 # ## How features join
 # The trunk is frozen, in evaluation mode, without gradients, and normalises its own input (D9). Its layer 1 joins the
 # skip at 1/4, layers 2 to 4 the skip at 1/8. Concatenated *wide*, as in the course project, they outnumber the skip's
 # own channels many times; *projected* by a 1x1 convolution first, they do not. The arms below use *projected*.
 
+
 # %%
+def parameter_counts(model):
+    """In millions: what training changes, and what it does not."""
+    kinds = {"trainable": True, "frozen": False}
+    return {k: sum(p.numel() for p in model.parameters() if p.requires_grad is v) / 1e6 for k, v in kinds.items()}
+
+
 for join in ("wide", "projected"):
     model = SemanticDispResNet(weights=weights, trunk=trunk, join=join, width=profile.width)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    print(f"{join:10s} trainable {trainable:>11,}  frozen {frozen:>11,}  skip channels {model.encoder.channels[1:3]}")
+    counts = ", ".join(f"{kind} {millions:.2f} M" for kind, millions in parameter_counts(model).items())
+    print(f"{join:10s} {counts}, skip channels {model.encoder.channels[1:3]}")
 
 # %% [markdown]
 # ## Arms
@@ -146,21 +163,27 @@ for join in ("wide", "projected"):
 
 
 # %%
-def arm_networks():
-    """Functions that build each arm's network anew, by name."""
-    arms = {"no extra features": partial(DispResNet, width=profile.width)}
-    sources = {"semantic": weights, "random features": "random", "ImageNet features": "imagenet"}
-    for name, origin in sources.items():
-        build = partial(SemanticDispResNet, weights=origin, trunk=trunk, width=profile.width)
+def available(arms):
+    """Those of `arms` (functions that build a network anew, by name) whose weights can be had."""
+    found = {}
+    for name, build in arms.items():
         try:
             build()
-            arms[name] = build
+            found[name] = build
         except WeightsUnavailable as error:
             print(f"{name} left out:", str(error).splitlines()[1])
-    return arms
+    return found
 
 
-arms = arm_networks()
+# %%
+with_features = partial(SemanticDispResNet, trunk=trunk, width=profile.width)
+candidates = {
+    "no extra features": partial(DispResNet, width=profile.width),
+    "semantic": partial(with_features, weights=weights),
+    "random features": partial(with_features, weights="random"),
+    "ImageNet features": partial(with_features, weights="imagenet"),
+}
+arms = available(candidates)
 list(arms)
 
 # %% [markdown]
@@ -203,11 +226,30 @@ pd.DataFrame(rows).groupby("arm", sort=False)[["epe", "d1_all"]].agg(["mean", "m
 # **Hypothesis**, from the literature: fixed semantic guidance improved AbsRel from 0.111 to 0.102, by 8 %, on KITTI
 # (Guizilini et al., ICLR 2020). Two runs of one method differ by about 2 % there, and runs as short as these by more.
 # So expect a gain of 8 % at best, and doubt anything smaller than the spread of the seeds.
+#
+# Here further arms join, whose *encoder* is a ResNet-18, frozen as the course project's was: *pretrained by
+# segmentation*, the trunk of the street segmenter, and its control, *same encoder, random weights* (and *pretrained
+# on ImageNet*, where those weights can be had). With one seed they differ in the frozen weights alone.
+#
+# **Hypothesis** for these: an encoder that knows ImageNet improved AbsRel from 0.130 to 0.109, by 16 % (monodepth2,
+# stereo, fine-tuned; Godard et al., ICCV 2019). It should count the more, the shorter the run.
+
+# %%
+resnet = partial(DispResNet, encoder="imagenet18", width=profile.width)
+candidates = {
+    "pretrained by segmentation": partial(resnet, weights=street_weights),
+    "same encoder, random weights": partial(resnet, weights="random"),
+    "pretrained on ImageNet": partial(resnet, weights="default"),
+}
+full_arms = arms | available(candidates)
+pairs = Subset(data.train, range(min(profile.semantic_pairs, len(data.train))))
+print(f"{len(pairs)} of {len(data.train)} pairs to learn from, {profile.semantic_full_epochs} epochs")
+list(full_arms)
 
 
 # %%
 def train_arm(build, seed):
-    """A fresh network of one arm, trained on the full set; the network itself comes back (D4)."""
+    """A fresh network of one arm, trained on the pairs as in notebook 04; the network itself comes back (D4)."""
     seed_everything(seed)
     model = build()
     config = TrainConfig(
@@ -215,9 +257,10 @@ def train_arm(build, seed):
         batch_size=profile.batch_size,
         learning_rate=profile.full_learning_rate,
         schedule=profile.full_schedule,
+        outside="ignored",
         seed=seed,
     )
-    fit(model, data.train, config, transform=Compose(MirroredFlip(), PairedPhotometric()), progress=False)
+    fit(model, pairs, config, transform=Compose(MirroredFlip(), PairedPhotometric()), progress=False)
     return model
 
 
@@ -226,7 +269,7 @@ baseline_scores = evaluate(data.pixel_mean(), data.test).mean(numeric_only=True)
 record.add("pixel_mean", data.label, **baseline_scores.to_dict())
 full_rows, trained = [], {}
 for seed in tqdm(range(profile.seeds), desc="seeds"):
-    for name, build in arms.items():
+    for name, build in full_arms.items():
         trained[name] = train_arm(build, seed)
         means = score(trained[name], data.test).mean(numeric_only=True)
         full_rows.append({"arm": name, "seed": seed, **means})
@@ -234,30 +277,27 @@ for seed in tqdm(range(profile.seeds), desc="seeds"):
 full_rows = pd.DataFrame(full_rows)
 
 # %%
-summary = full_rows.groupby("arm", sort=False)[["abs_rel", "rmse", "a1", "epe", "d1_all"]].agg(["mean", "min", "max"])
-display(summary.round(3))
+sizes = pd.DataFrame({name: parameter_counts(model) for name, model in trained.items()}).T
+summary = full_rows.groupby("arm", sort=False)[["abs_rel", "a1", "epe", "d1_all"]].agg(["mean", "min", "max"])
+display(pd.concat({"parameters [M]": sizes}, axis=1).join(summary).round(3))
 print(f"pixel-mean baseline: AbsRel {baseline_scores['abs_rel']:.3f}, D1 {baseline_scores['d1_all']:.1f} %")
 
 # %%
-fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
-sns.stripplot(full_rows, x="abs_rel", y="arm", hue="seed", palette="colorblind", size=9, ax=ax)
-ax.axvline(baseline_scores["abs_rel"], color="0.4", linestyle="--", label="pixel-mean baseline")
-ax.set(
-    xlabel=f"AbsRel on {len(data.test)} unseen scenes (lower is better)",
-    ylabel="",
-    title=f"Same budget, same seeds, other features\n{label}",
-)
-plt.close(fig)
-record.figure("arms", fig)
+axis = f"AbsRel on {len(data.test)} unseen scenes (lower is better)"
+record.figure("arms", figures.spread_figure(full_rows, "abs_rel", axis, baseline_scores["abs_rel"], label))
 
 # %% [markdown]
-# **Reading.** A row per arm, a point per seed, dashed the pixel mean. Semantics helped only if every point of
-# *semantic* lies left of every point of *no extra features* and of *random features*: that is the rule of the verdict
-# on C6. Points right of the dashed line have not beaten a guess without a picture: the budget is the profile's, far
-# shorter than notebook 04's. *In the stored run (demo, 3 epochs)* semantic features have the lowest mean, 0.381
-# against 0.427 for both other arms, 11 % less, but its worst run (0.394) does not beat the best of the random
-# features (0.393), so C6 is not supported by its rule; and no arm has beaten the pixel mean, 0.333, after so few
-# epochs. A longer run would be worth its time.
+# **Reading.** A row per arm, a point per seed, a band from the best to the worst with a tick at the mean, dashed the
+# pixel mean. Semantics helped only if every point of *semantic* lies left of every point of *no extra features* and
+# of *random features*: that is the rule of the verdict on C6. By the same rule the pretraining helped only if every
+# point of *pretrained by segmentation* lies left of every point of *same encoder, random weights*; that it lies left
+# or right of *no extra features* says little, for that encoder has other layers (see the parameters). Points right of
+# the dashed line have not beaten a guess without a picture: the budget is far shorter than notebook 04's.
+#
+# *In the stored run (demo, ?? epochs, ?? seeds)* semantic features score ?? (?? to ??), no extra features ?? (?? to
+# ??), random features ?? (?? to ??): by its rule, C6 is ??. The encoder pretrained by segmentation scores ?? (?? to
+# ??), the same encoder with random weights ?? (?? to ??): by the same rule the pretraining ??. The pixel mean scores
+# ??.
 
 # %%
 example = data.test[0]
@@ -268,8 +308,7 @@ maps = {
 record.figure("maps", figures.map_grid(example.left, maps, example.disparity_px, label, "An unseen scene, last seed"))
 
 # %% [markdown]
-# *In the stored run* no arm shows a car yet: after so few epochs all three maps are little more than near below, far
-# above.
+# *In the stored run (demo)* ??.
 #
 # ## Your own photo
 # The semantic network of the last seed on a picture of yours: on Colab this asks for a file; elsewhere set
@@ -300,14 +339,14 @@ with pd.option_context("display.max_colwidth", None):
 # plain road by 0.01 px only; what fails is shiny surfaces. C3 could not be tested without ImageNet weights.
 #
 # ## What was learnt
-# - A comparison is fair when one thing differs: the semantic, random and ImageNet arms differ in the frozen weights
-#   alone.
+# - A comparison is fair when one thing differs: the semantic, random and ImageNet features differ in the frozen
+#   weights alone, and so do the pretrained encoder and its control.
 # - Without the random-feature control a gain from mere extra channels would pass for semantics.
 # - The spread between seeds decides what counts as a difference. A null result is a result.
 #
-# **What this does not show.** The street segmenter, where it stood in, knows the very kind of streets it is tested
-# on; either way its features come from labels, so the semantic arm is not free of supervision, only of *depth*
-# supervision.
+# **What this does not show.** Where the full set is rendered, the street segmenter knows the very kind of streets
+# that the depth networks are tested on. Whatever segmenter it is, it has learnt from labels, so its features are not
+# free of supervision, only of *depth* supervision.
 #
 # ## Conclusions of the course
 # - Geometry is a teacher: one unlabelled pair is enough to learn the disparity of that pair (notebook 02).
@@ -326,14 +365,14 @@ with pd.option_context("display.max_colwidth", None):
 # It bounds what perfect *labels* could add, not what a network's inner features could.
 # </details>
 #
-# 2. **Change one line:** pass `join="wide"` in `arm_networks`. What happens to the number of trainable parameters and
-#    to AbsRel?
+# 2. **Change one line:** pass `join="wide"` in `with_features`. What happens to the number of trainable parameters
+#    and to AbsRel?
 #
 # <details><summary>Solution</summary>
 #
-# `SemanticDispResNet(weights=origin, trunk=trunk, join="wide", width=profile.width)`. The decoder's first
-# convolutions at 1/4 and 1/8 grow with the trunk's channels, see the printed counts; whether that helps must be read
-# against the spread of the seeds.
+# `partial(SemanticDispResNet, trunk=trunk, join="wide", width=profile.width)`. The decoder's first convolutions at
+# 1/4 and 1/8 grow with the trunk's channels, see the printed counts; whether that helps must be read against the
+# spread of the seeds.
 # </details>
 #
 # 3. **Explain:** why was the course project's comparison unable to say anything about semantics?

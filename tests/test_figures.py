@@ -30,6 +30,8 @@ HISTORY = pd.DataFrame(
     {"epoch": [1, 2], "train_total": [2.0, 1], "validation_total": [3.0, 2], "train_smoothness": [0.0, 1]}
 )
 
+RUNS = pd.DataFrame({"arm": ["b", "a", "b", "a"], "seed": [0, 0, 1, 1], "abs_rel": [0.2, 0.4, 0.3, 0.6]})
+
 
 def all_figures(sample):
     guess, fraction = np.full((40, 100), 7.0), np.full((40, 100), 0.05)
@@ -42,6 +44,7 @@ def all_figures(sample):
     yield figures.sharpening_strip(sample.left, {0: guess, 1000: guess}, sample.disparity_px, LABEL)
     yield figures.map_grid(sample.left, {"1e-4": guess}, sample.disparity_px, LABEL, "Maps by rate")
     yield figures.arms_figure({"a": guess, "b": guess}, sample.disparity_px, scores, LABEL)
+    yield figures.spread_figure(RUNS, "abs_rel", "AbsRel", 0.3, LABEL)
     yield figures.pairs_strip([sample] * 2, LABEL)
     yield figures.scanline_figure(sample, 20, 50, LABEL, max_shift_px=20)
     yield figures.disparity_histogram({"truth": sample.disparity_px, "prediction": guess}, LABEL)
@@ -56,6 +59,19 @@ def test_every_figure_names_profile_and_data_and_is_not_left_open(sample):
         assert fig.get_size_inches()[0] <= 12
         assert not figures.plt.get_fignums()
         fig.savefig(io.BytesIO(), dpi=30)
+
+
+def test_every_run_stands_in_the_row_of_its_arm_with_mean_and_spread():
+    (ax,) = figures.spread_figure(RUNS, "abs_rel", "AbsRel", 0.3, LABEL).axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["b", "a"]  # as they come
+    points = {tuple(p) for c in ax.collections if hasattr(c, "get_sizes") for p in np.round(c.get_offsets(), 6)}
+    assert points == {(0.2, 0), (0.3, 0), (0.4, 1), (0.6, 1)}
+    (bands,) = (c for c in ax.collections if hasattr(c, "get_segments"))
+    np.testing.assert_allclose(bands.get_segments(), [[(0.2, 0), (0.3, 0)], [(0.4, 1), (0.6, 1)]])
+    lines = {line.get_label(): list(line.get_xdata()) for line in ax.lines}
+    assert lines["mean"] == pytest.approx([0.25, 0.5]) and lines["pixel-mean baseline"] == [0.3, 0.3]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["seed 0", "seed 1", "mean", "pixel-mean baseline"]
 
 
 def panel(fig, title):

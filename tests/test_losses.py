@@ -227,3 +227,39 @@ def test_unusable_images_are_refused_with_the_remedy(spoil, message):
     maps, left, right = random_case()
     with pytest.raises(ValueError, match=message):
         MonodepthLoss()(maps, *spoil(left, right))
+
+
+def shifted_pair(shift_px=8, h=32, w=64):
+    """A textured wall at one disparity, its true maps, and its two views."""
+    texture = torch.rand(1, 3, h, w + shift_px, generator=torch.Generator().manual_seed(0))
+    left, right = texture[..., :w], texture[..., shift_px:]
+    return torch.full((1, 2, h, w), shift_px / w), left, right
+
+
+def test_the_true_map_pays_at_the_border_only_where_the_other_camera_sees_nothing():
+    truth, left, right = shifted_pair()
+    published, ignoring = (MonodepthLoss(outside=outside)([truth], left, right) for outside in ("pays", "ignored"))
+    assert ignoring.appearance < 1e-5 and ignoring.consistency < 1e-6
+    assert published.appearance > 0.1 and published.consistency > 0.01
+
+
+def test_as_published_the_border_pulls_the_map_down_and_ignored_it_does_not():
+    truth, left, right = shifted_pair()
+    gradients = {}
+    for outside in ("pays", "ignored"):
+        maps = (0.9 * truth).requires_grad_()
+        MonodepthLoss(smoothness_weight=0, outside=outside)([maps], left, right).total.backward()
+        gradients[outside] = maps.grad[0, 0, :, :7]  # of the left map, where it points left of the right picture
+    assert gradients["pays"].min() > 0  # a descent step makes the disparity smaller
+    assert gradients["ignored"].abs().max() == 0
+
+
+def test_a_map_that_points_nowhere_gives_a_finite_loss():
+    _, left, right = shifted_pair()
+    far_out = torch.full((1, 2, 32, 64), 2.0)
+    assert MonodepthLoss(outside="ignored")([far_out], left, right).total.isfinite()
+
+
+def test_unknown_handling_of_the_unseen_is_refused():
+    with pytest.raises(ValueError, match="known: pays, ignored"):
+        MonodepthLoss(outside="zeros")

@@ -9,6 +9,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from monodepth_nb.colab import set_repository
 
@@ -91,6 +92,20 @@ def test_on_colab_the_setup_cell_fetches_the_repository_and_enters_its_notebooks
     monkeypatch.setenv("MONODEPTH_REPO", f"file://{ROOT}")
     assert run_setup_cell(monkeypatch, tmp_path, colab=True) == tmp_path / "monodepth_course" / "notebooks"
     assert (tmp_path / "monodepth_course" / "monodepth_nb" / "networks.py").is_file()
+
+
+def test_a_notebook_alone_in_an_empty_folder_runs_as_on_colab(monkeypatch, tmp_path):
+    (tmp_path / "google" / "colab").mkdir(parents=True)  # a stand-in for Colab's module, which its kernels import
+    (tmp_path / "google" / "colab" / "__init__.py").touch()
+    for name, value in (("PYTHONPATH", tmp_path), ("MONODEPTH_REPO", f"file://{ROOT}"), ("MONODEPTH_PROFILE", "smoke")):
+        monkeypatch.setenv(name, str(value))
+    (tmp_path / "content").mkdir()
+    notebook = jupytext.read(SCRIPTS[0])
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("import google.colab"))
+    client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": tmp_path / "content"}})
+    client.execute()  # raises if a cell does
+    assert "Provenance: smoke profile" in str(notebook.cells[-1].outputs)
+    assert (tmp_path / "content" / "monodepth_course" / "datasets").is_dir()  # of the clone, not of this checkout
 
 
 def test_on_colab_an_unset_address_is_said_with_the_remedy(monkeypatch, tmp_path):

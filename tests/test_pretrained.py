@@ -7,8 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision import models
 
+from monodepth_nb.__main__ import main
+from monodepth_nb.checkpoints import load_model
 from monodepth_nb.networks import DispResNet, SemanticDispResNet, build_network
 from monodepth_nb.pretrained import Trunk, WeightsUnavailable, remembered_features
+from monodepth_nb.segmenter import Segmenter, save_segmenter
 
 RESNET18_FILE, FCN_FILE = "resnet18-f37072fd.pth", "fcn_resnet50_coco-1167a1af.pth"
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -127,6 +130,93 @@ def test_a_deep_copy_of_a_frozen_network_is_as_frozen(resnet18, build):
     two_steps(twin)
     trunk = next(m for m in twin.modules() if isinstance(m, Trunk))
     assert_holds(trunk, resnet18.state_dict())
+
+
+# ---- An encoder that has learnt to segment ----
+
+
+@pytest.fixture
+def segmenter(tmp_path):
+    """A ResNet-18 segmenter and the weights "streets:PATH" of its file."""
+    torch.manual_seed(2)
+    network = with_used_statistics(Segmenter())
+    return network, f"streets:{save_segmenter(network, tmp_path / 'segmenter.pt')}"
+
+
+def test_a_frozen_encoder_equals_the_segmenters_trunk_before_and_after_training(segmenter):
+    wanted, weights = segmenter[0].trunk.body.state_dict(), segmenter[1]
+    network = DispResNet("imagenet18", width=0.25, weights=weights)
+    assert_holds(network.encoder, wanted)
+    decoder = copy.deepcopy(network.decoder.state_dict())
+    two_steps(network)
+    assert_holds(network.encoder, wanted)  # its batch-norm statistics too
+    assert all(not torch.equal(t, decoder[k]) for k, t in network.decoder.state_dict().items())
+    assert network.pretrained == f"resnet18, {weights} weights"
+
+
+def test_a_trainable_encoder_starts_from_the_segmenters_trunk_and_learns(segmenter):
+    network = DispResNet("imagenet18", width=0.25, weights=segmenter[1], trainable_encoder=True)
+    before = segmenter[0].trunk.body.state_dict()
+    assert_holds(network.encoder, before)
+    two_steps(network)
+    assert all(p.grad.abs().max() > 0 for p in network.encoder.parameters())
+    after = network.encoder.body.state_dict()
+    assert all(not torch.equal(before[k], after[k]) for k in after)
+
+
+def test_with_and_without_segmentation_the_decoders_of_one_seed_start_alike(segmenter):
+    arms = []
+    for weights in (segmenter[1], "random"):
+        torch.manual_seed(3)
+        arms.append(DispResNet("imagenet18", width=0.25, weights=weights, trainable_encoder=True))
+    left, right = (arm.decoder.state_dict() for arm in arms)
+    assert all(torch.equal(left[k], right[k]) for k in left)
+    assert not torch.equal(arms[0].encoder.body.conv1.weight, arms[1].encoder.body.conv1.weight)
+
+
+@pytest.mark.parametrize("encoder, trunk", [("imagenet34", "resnet34"), ("imagenet", "resnet50")])
+def test_larger_encoders_take_the_segmenter_of_their_trunk_and_no_other(segmenter, tmp_path, encoder, trunk):
+    larger = Segmenter(trunk=trunk)
+    path = save_segmenter(larger, tmp_path / "larger.pt")
+    network = DispResNet(encoder, width=0.25, weights=f"streets:{path}")
+    assert_holds(network.encoder, larger.trunk.body.state_dict())
+    with pytest.raises(ValueError, match=rf"holds a resnet18, not a {trunk}: .*or encoder='imagenet18'"):
+        DispResNet(encoder, weights=segmenter[1])
+    with pytest.raises(ValueError, match=rf"holds a {trunk}, not a resnet18: .*or encoder='{encoder}'"):
+        DispResNet("imagenet18", weights=f"streets:{path}")
+
+
+def test_an_encoder_asks_for_a_segmenters_file(tmp_path):
+    path = tmp_path / "file.pt"
+    with pytest.raises(WeightsUnavailable, match=r"file.pt does not exist: run .*train-segmenter"):
+        DispResNet("imagenet18", weights=f"streets:{path}")
+    torch.save({"model": {}}, path)
+    with pytest.raises(WeightsUnavailable, match=r"file.pt is not a segmenter's file"):
+        DispResNet("imagenet18", weights=f"streets:{path}")
+    with pytest.raises(ValueError, match="scratch encoder cannot hold .*: pass encoder='imagenet18'"):
+        DispResNet(weights=f"streets:{path}")
+
+
+def train_command(weights, run, *options):
+    size = ["--size", "64", "128", "--width", "0.125", "--device", "cpu"]
+    return main(["train", "--weights", weights, "--run-dir", str(run), "--epochs", "1", *size, *options])
+
+
+def test_the_command_trains_on_top_of_a_segmenter_and_its_checkpoint_needs_no_other_file(segmenter, tmp_path):
+    network, weights = segmenter
+    assert train_command(weights, tmp_path / "run", "--encoder", "imagenet18") == 0
+    (tmp_path / "segmenter.pt").unlink()
+    loaded = load_model(tmp_path / "run" / "last.pt")
+    assert_holds(loaded.encoder, network.trunk.body.state_dict())
+    assert loaded.pretrained == f"resnet18, {weights} weights"
+
+
+def test_the_command_says_which_weights_there_are_before_it_looks_for_data(tmp_path, capsys):
+    options = ["--encoder", "imagenet18", "--data", "nowhere"]
+    assert train_command("V3", tmp_path, *options) == 2
+    assert "known: default, V1, random, streets:PATH" in capsys.readouterr().err
+    assert train_command(f"streets:{tmp_path / 'none.pt'}", tmp_path, *options) == 1
+    assert "none.pt does not exist: run" in capsys.readouterr().err
 
 
 # ---- What the features are ----
