@@ -50,8 +50,8 @@ def halving(epoch: int, epochs: int) -> float:
 
 
 def cosine(epoch: int, epochs: int) -> float:
-    """Rises linearly for the first 5 % of the training (at least an epoch), then falls to 0 as a cosine."""
-    warm_up = max(1, epochs // 20)
+    """Rises linearly for the first sixth of the training (at least an epoch), then falls to 0 as a cosine."""
+    warm_up = max(1, epochs // 6)
     if epoch < warm_up:
         return (epoch + 1) / (warm_up + 1)
     return 0.5 + 0.5 * float(np.cos(np.pi * (epoch - warm_up) / max(1, epochs - warm_up)))

@@ -202,7 +202,7 @@ print(f"lowest loss at {means['loss'].idxmin()}, best map at {means['epe'].idxmi
 #
 # ## Schedules
 # *halving* is the paper's, after 60 % and 80 % of the training; *constant* the course project's; *cosine* rises for
-# the first 5 % and falls smoothly to 0, and is what the demo profile uses in notebooks 04 and 05. A schedule is a
+# the first sixth and falls smoothly to 0, and is what the demo profile uses in notebooks 04 and 05. A schedule is a
 # function whose values can be listed.
 
 # %%
