@@ -17,7 +17,7 @@ from monodepth_nb.checkpoints import CheckpointError
 from monodepth_nb.datasets import motorcycle
 from monodepth_nb.kitti import KittiStereo, split_by_scene
 from monodepth_nb.loading import PairCache
-from monodepth_nb.losses import OUTSIDE
+from monodepth_nb.losses import PADDINGS
 from monodepth_nb.networks import ENCODERS, UPSAMPLINGS, DispResNet
 from monodepth_nb.pair_check import check_pairs
 from monodepth_nb.pretrained import WeightsUnavailable
@@ -146,7 +146,7 @@ def add_train(commands) -> None:
     add("--learning-rate", type=float, default=config.learning_rate, help="of Adam, at the start")
     add("--encoder-learning-rate", type=float, help="of the encoder; None: that of the rest")
     add("--schedule", default=config.schedule, choices=SCHEDULES, help="of the learning rate")
-    add("--outside", default=config.outside, choices=OUTSIDE, help="pixels that point out of the other picture")
+    add("--padding", default=config.padding, choices=PADDINGS, help="what the loss sees beyond a picture's edge")
     add("--metrics-every", type=int, default=config.metrics_every, help="epochs; 0: at the end only")
     add("--checkpoint-every", type=int, default=config.checkpoint_every, help="epochs between checkpoints")
     add("--precision", default=config.precision, choices=PRECISIONS, help="number format; auto: by device")

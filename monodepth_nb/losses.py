@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-OUTSIDE = ("pays", "ignored")  # see `MonodepthLoss`
+PADDINGS = ("zeros", "border")  # what lies outside of a picture, see `warp_horizontal`
 
 
 class LossTerms(NamedTuple):
@@ -22,12 +22,14 @@ class LossTerms(NamedTuple):
     consistency: Tensor
 
 
-def warp_horizontal(image: Tensor, offset: Tensor) -> Tensor:
+def warp_horizontal(image: Tensor, offset: Tensor, padding: str = "zeros") -> Tensor:
     """Resample every row of `image` at `x + offset` (bilinear; paper section 3.1).
 
     image:   (B, C, H, W)
     offset:  (B, 1, H, W), signed, in fractions of the image width
-    returns: (B, C, H, W); samples beyond the edge read zero, as in the original's bilinear_sampler.py
+    padding: what samples beyond the edge read: "zeros", as in the original's bilinear_sampler.py, or "border", the
+             value at the edge
+    returns: (B, C, H, W)
     """
     b, _, h, w = image.shape
     if offset.shape != (b, 1, h, w):
@@ -37,25 +39,7 @@ def warp_horizontal(image: Tensor, offset: Tensor) -> Tensor:
     x = row + offset[:, 0] * (2 * w / (w - 1))  # (B, H, W)
     y = col[:, None].expand(b, h, w)
     grid = torch.stack((x, y), dim=-1)  # (B, H, W, 2)
-    return F.grid_sample(image, grid, padding_mode="zeros", align_corners=True)
-
-
-def within_frame(offset: Tensor) -> Tensor:
-    """1 where `x + offset` lies within the picture, else 0: there the other view has nothing to compare with.
-
-    offset:  (B, 1, H, W), signed, in fractions of the image width
-    returns: (B, 1, H, W) float
-    """
-    w = offset.shape[-1]
-    x = torch.linspace(0, 1, w, device=offset.device) + offset * (w / (w - 1))
-    return ((x >= 0) & (x <= 1)).to(offset.dtype)
-
-
-def mean_over(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean of (B, C, H, W) values, of all or of those where `mask`, (B, 1, H, W), is 1. Scalar."""
-    if mask is None:
-        return values.mean()
-    return (values.mean(dim=1, keepdim=True) * mask).sum() / mask.sum().clamp(min=1)
+    return F.grid_sample(image, grid, padding_mode=padding, align_corners=True)
 
 
 def ssim_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -74,11 +58,9 @@ def ssim_distance(x: Tensor, y: Tensor) -> Tensor:
     return ((1 - luminance * structure) / 2).clamp(0, 1)
 
 
-def appearance_loss(estimate: Tensor, image: Tensor, alpha: float = 0.85, mask: Tensor | None = None) -> Tensor:
-    """Mean of alpha * SSIM distance + (1 - alpha) * L1 (equation 2), of all pixels or those in `mask`. Scalar."""
-    windows = None if mask is None else -F.max_pool2d(-mask, kernel_size=3, stride=1)  # 1 where all nine pixels are
-    dissimilarity = mean_over(ssim_distance(estimate, image), windows)
-    return alpha * dissimilarity + (1 - alpha) * mean_over((estimate - image).abs(), mask)
+def appearance_loss(estimate: Tensor, image: Tensor, alpha: float = 0.85) -> Tensor:
+    """Mean of alpha * SSIM distance + (1 - alpha) * L1 (equation 2). Scalar."""
+    return alpha * ssim_distance(estimate, image).mean() + (1 - alpha) * (estimate - image).abs().mean()
 
 
 def edge_aware_smoothness(disparity: Tensor, image: Tensor) -> Tensor:
@@ -96,9 +78,9 @@ def edge_aware_smoothness(disparity: Tensor, image: Tensor) -> Tensor:
     return total
 
 
-def left_right_consistency(disparity: Tensor, seen_from_other: Tensor, mask: Tensor | None = None) -> Tensor:
+def left_right_consistency(disparity: Tensor, seen_from_other: Tensor) -> Tensor:
     """Mean difference between a view's disparity and the other view's, sampled where it points (equation 4)."""
-    return mean_over((disparity - seen_from_other).abs(), mask)
+    return (disparity - seen_from_other).abs().mean()
 
 
 def image_pyramid(image: Tensor, scales: int = 4) -> list[Tensor]:
@@ -134,17 +116,17 @@ class MonodepthLoss(nn.Module):
     left, right: (B, 3, H, W) in [0, 1]
     Raises ValueError for other ranges, NaN images, and views or maps whose sizes do not fit.
 
-    outside: "pays", as published: what points out of the other picture is compared with black and with disparity 0
-    there, which pulls the map down along the border; "ignored": it has no part in appearance and consistency
+    padding: of `warp_horizontal`. As published, a pixel that points out of the other picture is compared with black
+    ("zeros") and with disparity 0, which pulls the map down along the border; "border" does not
     """
 
-    def __init__(self, smoothness_weight: float = 0.1, consistency_weight: float = 1.0, outside: str = "pays"):
+    def __init__(self, smoothness_weight: float = 0.1, consistency_weight: float = 1.0, padding: str = "zeros"):
         super().__init__()
-        if outside not in OUTSIDE:
-            raise ValueError(f"unknown outside {outside!r}; known: {', '.join(OUTSIDE)}")
+        if padding not in PADDINGS:
+            raise ValueError(f"unknown padding {padding!r}; known: {', '.join(PADDINGS)}")
         self.smoothness_weight = smoothness_weight
         self.consistency_weight = consistency_weight
-        self.outside = outside
+        self.padding = padding
         self._range_checked = False
 
     def forward(self, disparities: list[Tensor], left: Tensor, right: Tensor) -> LossTerms:
@@ -165,13 +147,12 @@ class MonodepthLoss(nn.Module):
         own, other = torch.cat((d_left, d_right)), torch.cat((d_right, d_left))
         view_left, view_right = views.chunk(2)
         source = torch.cat((torch.cat((view_right, view_left)), other), dim=1)  # (2B, 4, h, w)
-        offset = torch.cat((-d_left, d_right))
-        rebuilt = warp_horizontal(source, offset)  # image and disparity in one warp
-        mask = within_frame(offset.detach()) if self.outside == "ignored" else None
+        # Image and disparity in one warp.
+        rebuilt = warp_horizontal(source, torch.cat((-d_left, d_right)), self.padding)
         # Means run over both views at once; the loss is the sum of the two views' means, hence the 2.
-        appearance = 2 * appearance_loss(rebuilt[:, :3], views, mask=mask)
+        appearance = 2 * appearance_loss(rebuilt[:, :3], views)
         smoothness = 2 * edge_aware_smoothness(own, views) / 2**scale  # coarse maps step more per pixel
-        consistency = 2 * left_right_consistency(own, rebuilt[:, 3:], mask)
+        consistency = 2 * left_right_consistency(own, rebuilt[:, 3:])
         total = appearance + self.smoothness_weight * smoothness + self.consistency_weight * consistency
         return LossTerms(total, appearance, smoothness, consistency)
 

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from monodepth_nb import checkpoints
 from monodepth_nb.evaluation import evaluate, network_predictor
 from monodepth_nb.loading import make_loader
-from monodepth_nb.losses import OUTSIDE, LossTerms, MonodepthLoss
+from monodepth_nb.losses import PADDINGS, LossTerms, MonodepthLoss
 from monodepth_nb.networks import MAX_DISPARITY, STRIDE
 from monodepth_nb.processes import process_count, process_rank, summed_over_processes
 
@@ -71,7 +71,7 @@ class TrainConfig:
     learning_rate: float = 1e-4  # of Adam, at the start
     schedule: str = "constant"  # one of SCHEDULES
     encoder_learning_rate: float | None = None  # of the trainable part of model.encoder; None: learning_rate
-    outside: str = "pays"  # of `MonodepthLoss`, where `fit` gets no other loss
+    padding: str = "zeros"  # of `MonodepthLoss`, where `fit` gets no other loss
     seed: int = 0  # of order, augmentation and what the network draws itself
     metrics_every: int = 0  # epochs between scores against ground truth; 0: after the last only
     checkpoint_every: int = 1  # epochs between checkpoints in the run folder
@@ -82,7 +82,7 @@ class TrainConfig:
     def __post_init__(self):
         require_known("schedule", self.schedule, SCHEDULES)
         require_known("precision", self.precision, PRECISIONS)
-        require_known("outside", self.outside, OUTSIDE)
+        require_known("padding", self.padding, PADDINGS)
         for name in ("epochs", "batch_size", "learning_rate", "checkpoint_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be larger than 0")
@@ -369,7 +369,7 @@ def fit(
 
     train_data, validation_data: Samples with `left`, `right` (3, H, W), all of one size, e.g. a `PairCache`
     truth_data: Samples with ground truth, to score the network on every `config.metrics_every` epochs
-    loss:       default: `MonodepthLoss` with the paper's weights and `config.outside`
+    loss:       default: `MonodepthLoss` with the paper's weights and `config.padding`
     transform:  augmentation, called as transform(sample, generator); draws depend on (seed, epoch, index)
     run_dir:    folder for checkpoints, history and figures. If it holds an unfinished run of these settings,
                 that is taken up and ends exactly as if it had not been interrupted
@@ -386,7 +386,7 @@ def fit(
     seed_everything(config.seed)  # what the network draws itself (dropout) is to depend on the config alone
     device = torch.device(device or choose_device())
     run_dir = Path(run_dir) if run_dir else None
-    trainer = Trainer(model, config, loss or MonodepthLoss(outside=config.outside), device)
+    trainer = Trainer(model, config, loss or MonodepthLoss(padding=config.padding), device)
     train_loader, validation_loader = make_loaders(train_data, validation_data, transform, config, device)
 
     settings = checkpoints.settings_of(config, len(train_data), image_size(train_data), process_count())

@@ -309,9 +309,9 @@ for term in first:
 #   gets, so the defect may hide here.
 # - **Heads that start at 0.15 of the width** (the original's start): the valley of part 2 is out of reach at the fine
 #   scales.
-# - **Outside ignored**: pixels that point out of the other picture are compared with black and with a
-#   disparity of 0 there, which pulls the map down along the border. No defect, the paper's own loss does it; leaving
-#   those pixels out of appearance and consistency should help all the same.
+# - **Border instead of black**: a pixel that points out of the other picture is compared with black there, and its
+#   disparity with 0, which pulls the map down along the border. No defect, the paper's own loss does it. Comparing with
+#   the value at that picture's edge (`padding="border"`) should help all the same.
 
 
 # %%
@@ -355,7 +355,7 @@ arms = {
     "D8: mirrored only": {"transform": MirroredOnly()},
     "D1: frozen random encoder": {"change": frozen_random},
     "start at 0.15 of the width": {"change": large_start},
-    "outside ignored": {"loss": MonodepthLoss(outside="ignored")},
+    "border instead of black": {"loss": MonodepthLoss(padding="border")},
 }
 
 

@@ -125,9 +125,9 @@ print(f"half size: {fraction} of {width_px // 2} px = {disparity_px / 2:.1f} px 
 # ## Training
 # Batches, shuffled; every pair mirrored (and exchanged) and recoloured with probability 0.5 each; the validation loss
 # watched on other scenes. The encoder is the course project's frozen ImageNet one where its weights can be had, else
-# the paper's from scratch. One departure from the paper: pixels that point out of the other picture do not pay
-# (`outside="ignored"`), for the strip at the border would otherwise be pulled towards disparity 0 (the last row of
-# notebook 02's what-if figure).
+# the paper's from scratch. One departure from the paper: a pixel that points out of the other picture is
+# compared with that picture's edge (`padding="border"`), not with black, for the strip along the border would
+# otherwise be pulled towards disparity 0 (the last row of notebook 02's what-if figure).
 #
 # **Hypothesis.** The validation loss follows the training loss for some epochs, then flattens; the metric on unseen
 # scenes stops improving earlier than the training loss does.
@@ -148,7 +148,7 @@ config = TrainConfig(
     batch_size=profile.batch_size,
     learning_rate=profile.full_learning_rate,
     schedule=profile.full_schedule,
-    outside="ignored",
+    padding="border",
     seed=0,
     metrics_every=max(1, profile.full_epochs // 5),
 )

@@ -257,7 +257,7 @@ def train_arm(build, seed):
         batch_size=profile.batch_size,
         learning_rate=profile.full_learning_rate,
         schedule=profile.full_schedule,
-        outside="ignored",
+        padding="border",
         seed=seed,
     )
     fit(model, pairs, config, transform=Compose(MirroredFlip(), PairedPhotometric()), progress=False)

@@ -236,30 +236,33 @@ def shifted_pair(shift_px=8, h=32, w=64):
     return torch.full((1, 2, h, w), shift_px / w), left, right
 
 
-def test_the_true_map_pays_at_the_border_only_where_the_other_camera_sees_nothing():
+def border_gradients(padding):
+    """Gradient of a slightly too small left map where it points left of the right picture."""
     truth, left, right = shifted_pair()
-    published, ignoring = (MonodepthLoss(outside=outside)([truth], left, right) for outside in ("pays", "ignored"))
-    assert ignoring.appearance < 1e-5 and ignoring.consistency < 1e-6
-    assert published.appearance > 0.1 and published.consistency > 0.01
+    maps = (0.9 * truth).requires_grad_()
+    MonodepthLoss(smoothness_weight=0, padding=padding)([maps], left, right).total.backward()
+    return maps.grad[0, 0, :, :7]
 
 
-def test_as_published_the_border_pulls_the_map_down_and_ignored_it_does_not():
+def test_as_published_the_border_pulls_the_map_down_and_with_border_padding_it_does_not():
+    assert border_gradients("zeros").min() > 0  # a descent step makes the disparity smaller
+    assert border_gradients("border").abs().max() == 0
+
+
+def test_with_border_padding_the_true_map_of_a_plane_is_consistent_everywhere():
     truth, left, right = shifted_pair()
-    gradients = {}
-    for outside in ("pays", "ignored"):
-        maps = (0.9 * truth).requires_grad_()
-        MonodepthLoss(smoothness_weight=0, outside=outside)([maps], left, right).total.backward()
-        gradients[outside] = maps.grad[0, 0, :, :7]  # of the left map, where it points left of the right picture
-    assert gradients["pays"].min() > 0  # a descent step makes the disparity smaller
-    assert gradients["ignored"].abs().max() == 0
+    zeros, border = (MonodepthLoss(padding=padding)([truth], left, right) for padding in ("zeros", "border"))
+    assert zeros.consistency > 0.01 and border.consistency < 1e-6
 
 
-def test_a_map_that_points_nowhere_gives_a_finite_loss():
-    _, left, right = shifted_pair()
-    far_out = torch.full((1, 2, 32, 64), 2.0)
-    assert MonodepthLoss(outside="ignored")([far_out], left, right).total.isfinite()
+def test_a_map_that_points_out_of_the_picture_does_not_escape_the_loss():
+    truth, left, right = shifted_pair()
+    escaping = truth.clone()
+    escaping[..., :24] = 0.9  # these columns of the left view point nowhere
+    kept, fled = (MonodepthLoss(padding="border")([maps], left, right) for maps in (truth, escaping))
+    assert fled.appearance > kept.appearance and fled.consistency > kept.consistency
 
 
-def test_unknown_handling_of_the_unseen_is_refused():
-    with pytest.raises(ValueError, match="known: pays, ignored"):
-        MonodepthLoss(outside="zeros")
+def test_unknown_padding_is_refused():
+    with pytest.raises(ValueError, match="known: zeros, border"):
+        MonodepthLoss(padding="mirror")

@@ -131,11 +131,11 @@ def test_history_holds_every_term_of_both_splits_and_metrics_when_asked():
     assert history["epe"].notna().tolist() == history["abs_rel"].notna().tolist() == [False, True, False, True]
 
 
-def test_a_run_may_leave_out_what_points_outside_and_is_then_another_run(tmp_path):
-    first = {o: tiny_fit(tiny(), 1, config={"outside": o}, run_dir=tmp_path / o).iloc[0] for o in ("pays", "ignored")}
-    assert first["ignored"]["train_appearance"] < first["pays"]["train_appearance"]
-    with pytest.raises(CheckpointError, match="outside"):
-        tiny_fit(tiny(), 2, config={"outside": "ignored"}, run_dir=tmp_path / "pays")
+def test_the_padding_of_a_run_reaches_its_loss_and_makes_it_another_run(tmp_path):
+    first = {p: tiny_fit(tiny(), 1, config={"padding": p}, run_dir=tmp_path / p).iloc[0] for p in ("zeros", "border")}
+    assert first["border"]["train_consistency"] < first["zeros"]["train_consistency"]
+    with pytest.raises(CheckpointError, match="padding"):
+        tiny_fit(tiny(), 2, config={"padding": "border"}, run_dir=tmp_path / "zeros")
 
 
 def test_losses_are_means_over_pairs_whatever_the_batches():
