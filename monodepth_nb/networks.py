@@ -11,7 +11,6 @@ from monodepth_nb.pretrained import STREETS, Trunk, segmentation_trunk
 
 MAX_DISPARITY = 0.3  # of the image width; monodepth_model.py of the original code
 HEAD_BIAS = -2.4  # 0.3 * sigmoid(-2.4) = 0.025 of the width: the first guess is a far, not a near, plane
-HEAD_GAIN = 0.1  # of the heads' first weights, so that the plane is flat
 DECODER_WIDTHS = (512, 256, 128, 64, 32, 16)  # deepest level first
 STRIDE = 64  # the encoder halves the image six times
 
@@ -300,11 +299,10 @@ def upsample(x: Tensor, mode: str) -> Tensor:
 
 
 def initialise(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero biases; disparity heads start at a small disparity, nearly the same everywhere.
+    """Xavier-uniform weights and zero biases; disparity heads start at a small disparity.
 
     Differs from the paper: its heads start at half of the largest disparity (bias 0 -> 0.15 of the width,
-    186 px on KITTI), from where small data sets may never recover, and with Xavier's weights, with which the
-    full-width network gets stuck from some seeds at rates of 2e-4 and more.
+    186 px on KITTI), from where small data sets may never recover.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
@@ -312,7 +310,6 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
     for layer in module.modules():
         if isinstance(layer, DisparityHead):
-            nn.init.xavier_uniform_(layer.conv.weight, gain=HEAD_GAIN)
             nn.init.constant_(layer.conv.bias, HEAD_BIAS)
 
 
