@@ -7,6 +7,7 @@ history.csv   a row per epoch     best.pt   the network at its best epoch
 import json
 import os
 import random
+import zlib
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -154,7 +155,8 @@ def require_same_settings(old: dict, new: dict, epochs_done: int, folder: Path) 
         lines = [f"{name} {old.get(name)} (asked for: {new.get(name)})" for name in sorted(differing)]
         if "epochs" in differing and new["schedule"] != "constant":
             lines.append("and this schedule is laid over all epochs, so their number cannot change half-way")
-        raise CheckpointError(f"{folder} has a run of {', '.join(lines)}: use its settings or another folder")
+        remedy = "use its settings, or another folder, or delete that one"
+        raise CheckpointError(f"{folder} has a run of {', '.join(lines)}: {remedy}")
 
 
 def start_folder(folder: Path, settings: dict) -> None:
@@ -162,7 +164,12 @@ def start_folder(folder: Path, settings: dict) -> None:
     write_whole(folder / "config.json", lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))
 
 
-def settings_of(config, pairs: int, image_size: tuple[int, int], processes: int) -> dict:
-    """What makes two runs the same run. Only the product of batch size and processes matters."""
-    data = {"training_pairs": pairs, "image_size": list(image_size)}
+def settings_of(config, train_data, processes: int) -> dict:
+    """What makes two runs the same run. Only the product of batch size and processes matters.
+
+    The first picture's checksum stands for the data: another set may have as many pairs of that size.
+    """
+    first = (255 * train_data[0]["left"]).round().byte().cpu().numpy()
+    data = {"training_pairs": len(train_data), "image_size": list(first.shape[1:])}
+    data["first_picture"] = zlib.crc32(first.tobytes())
     return asdict(config) | data | {"pairs_per_step": processes * config.batch_size}

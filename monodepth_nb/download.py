@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30

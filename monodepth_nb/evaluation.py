@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from monodepth_nb.kitti import scene_blocks
 from monodepth_nb.streets import CLASSES
@@ -247,7 +247,7 @@ def evaluate(predict, dataset) -> pd.DataFrame:
              `PixelMeanBaseline`
     """
     samples = (dataset[i] for i in range(len(dataset)))
-    rows = tqdm(samples, total=len(dataset), desc="scoring", unit="image", leave=False)
+    rows = tqdm(samples, total=len(dataset), desc="scoring", unit="image", leave=False, delay=2)
     return pd.DataFrame([{"name": sample["name"]} | score_sample(predict, sample) for sample in rows])
 
 

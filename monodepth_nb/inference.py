@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.checkpoints import load_model, write_whole

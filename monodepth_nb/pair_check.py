@@ -9,7 +9,7 @@ import warnings
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 WIDTH = 512  # wider views are reduced to it; the lengths below are pixels of the reduced views
 PATCH = (11, 17)  # rows, columns

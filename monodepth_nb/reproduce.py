@@ -19,7 +19,7 @@ import pandas as pd
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from monodepth_nb.profiles import Profile, choose_profile
 from monodepth_nb.results import BUILD, ROOT, load_results

@@ -61,7 +61,8 @@ def device_name() -> str:
         return torch.cuda.get_device_name()
     if torch.backends.mps.is_available():
         return "Apple GPU (MPS)"
-    return f"CPU with {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU with {threads} thread{'s' * (threads > 1)}"
 
 
 def load_results(profile: Profile) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from monodepth_nb.kitti import KittiStereo, split_by_scene
 from monodepth_nb.pretrained import segmentation_trunk

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from monodepth_nb import checkpoints
 from monodepth_nb.evaluation import evaluate, network_predictor
@@ -389,7 +389,7 @@ def fit(
     trainer = Trainer(model, config, loss or MonodepthLoss(padding=config.padding), device)
     train_loader, validation_loader = make_loaders(train_data, validation_data, transform, config, device)
 
-    settings = checkpoints.settings_of(config, len(train_data), image_size(train_data), process_count())
+    settings = checkpoints.settings_of(config, train_data, process_count())
     history = checkpoints.resume(run_dir, model, settings, trainer.parts()) if run_dir else []
     first = process_rank() == 0  # writes and speaks for all
     if run_dir and first:

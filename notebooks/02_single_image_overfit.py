@@ -68,7 +68,7 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import display
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.datasets import full_set, motorcycle
@@ -121,7 +121,7 @@ def score(prediction_px):
 
 constant = score(np.full_like(truth_px, np.nanmedian(truth_px)))
 record.add("constant", "motorcycle", **constant)
-constant
+{metric: round(value, 2) for metric, value in constant.items()}
 
 # %% [markdown]
 # ## Part 1: the warp
@@ -372,11 +372,10 @@ def train_arm(seed, change=None, **options):
 
 
 rows, examples = [], {}
-for seed in range(profile.seeds):
-    for name, options in tqdm(arms.items(), desc=f"seed {seed}", leave=False):
-        examples[name] = train_arm(seed, **options)
-        rows.append({"arm": name, "seed": seed, **score(examples[name])})
-        record.add(name, "motorcycle", seed, **score(examples[name]))
+for seed, name in tqdm([(s, n) for s in range(profile.seeds) for n in arms], desc="what if", unit="run"):
+    examples[name] = train_arm(seed, **arms[name])
+    rows.append({"arm": name, "seed": seed, **score(examples[name])})
+    record.add(name, "motorcycle", seed, **score(examples[name]))
 what_if = pd.DataFrame(rows)
 what_if.groupby("arm", sort=False)[["epe", "d1_all"]].agg(["mean", "min", "max"]).round(2)
 
@@ -415,7 +414,7 @@ def frozen(weights):
 
 
 encoder_rows = []
-for seed in range(profile.seeds):
+for seed in tqdm(range(profile.seeds), desc="encoders", unit="seed"):
     for name, weights in {"frozen ImageNet": "default", "frozen random": "random"}.items():
         seed_everything(seed)
         if (model := frozen(weights)) is None:
@@ -441,7 +440,7 @@ enough = 0.003  # share of pixels that are paint; KITTI has no such mask
 streets = [s for s in (data.test[i] for i in range(len(data.test))) if "lane_paint" in s]
 lanes = [s for s in streets if s.lane_paint.float().mean() > enough][: profile.seeds]
 paint_rows = []
-for seed, street in enumerate(lanes):
+for seed, street in enumerate(tqdm(lanes, desc="lane paint", unit="scene")):
     seed_everything(seed)
     model = DispResNet(width=profile.width)
     config = TrainConfig(epochs=2 * profile.defect_epochs, batch_size=1, learning_rate=profile.learning_rate, seed=seed)

@@ -83,7 +83,7 @@ from monodepth_nb.training import (
     predict_disparity,
     seed_everything,
 )
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 profile = choose_profile()
 label = profile.label("Middlebury motorcycle pair")
@@ -133,19 +133,17 @@ def run(rate, seed):
 
 # %%
 curves, rows, maps = [], [], {}
-for rate in RATES:
-    for seed in tqdm(range(profile.seeds), desc=f"rate {rate:g}", leave=False):
-        try:
-            history, maps[f"{rate:g}"], scores = run(rate, seed)
-        except TrainingDiverged as error:
-            print(f"rate {rate:g}, seed {seed}: {error}")
-            continue
-        final = history["train_total"].iloc[-max(1, len(history) // 20) :].mean()  # the last 5 % of the steps
-        curves.append(history.assign(rate=f"{rate:g}", seed=seed))
-        rows.append(
-            {"rate": f"{rate:g}", "seed": seed, "loss": final, "epe": scores["epe"], "d1_all": scores["d1_all"]}
-        )
-        record.add(f"rate {rate:g}", "motorcycle", seed, loss=final, epe=scores["epe"], d1_all=scores["d1_all"])
+for rate, seed in tqdm([(r, s) for r in RATES for s in range(profile.seeds)], desc="rates and seeds", unit="run"):
+    try:
+        history, maps[f"{rate:g}"], scores = run(rate, seed)
+    except TrainingDiverged as error:
+        print(f"rate {rate:g}, seed {seed}: {error}")
+        continue
+    final = history["train_total"].iloc[-max(1, len(history) // 20) :].mean()  # the last 5 % of the steps
+    result = {"loss": final, "epe": scores["epe"], "d1_all": scores["d1_all"]}
+    curves.append(history.assign(rate=f"{rate:g}", seed=seed))
+    rows.append({"rate": f"{rate:g}", "seed": seed, **result})
+    record.add(f"rate {rate:g}", "motorcycle", seed, **result)
 study = pd.DataFrame(rows)
 study.groupby("rate", sort=False)[["loss", "epe", "d1_all"]].agg(["mean", "min", "max"]).round(2)
 

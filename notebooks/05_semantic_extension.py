@@ -69,7 +69,7 @@ from functools import partial
 import pandas as pd
 from IPython.display import display
 from torch.utils.data import Subset
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.datasets import full_set, motorcycle, street_root
@@ -210,11 +210,10 @@ def overfit_arm(build, seed):
 
 # %%
 rows = []
-for seed in range(profile.seeds):
-    for name, build in arms.items():
-        result = overfit_arm(build, seed)
-        rows.append({"arm": name, "seed": seed, **result})
-        record.add(f"one pair, {name}", "motorcycle", seed, **result)
+for seed, name in tqdm([(s, n) for s in range(profile.seeds) for n in arms], desc="one pair", unit="run"):
+    result = overfit_arm(arms[name], seed)
+    rows.append({"arm": name, "seed": seed, **result})
+    record.add(f"one pair, {name}", "motorcycle", seed, **result)
 pd.DataFrame(rows).groupby("arm", sort=False)[["epe", "d1_all"]].agg(["mean", "min", "max"]).round(2)
 
 # %% [markdown]
@@ -268,12 +267,11 @@ def train_arm(build, seed):
 baseline_scores = evaluate(data.pixel_mean(), data.test).mean(numeric_only=True)
 record.add("pixel_mean", data.label, **baseline_scores.to_dict())
 full_rows, trained = [], {}
-for seed in tqdm(range(profile.seeds), desc="seeds"):
-    for name, build in full_arms.items():
-        trained[name] = train_arm(build, seed)
-        means = score(trained[name], data.test).mean(numeric_only=True)
-        full_rows.append({"arm": name, "seed": seed, **means})
-        record.add(f"full set, {name}", data.label, seed, **means.to_dict())
+for seed, name in tqdm([(s, n) for s in range(profile.seeds) for n in full_arms], desc="full set", unit="run"):
+    trained[name] = train_arm(full_arms[name], seed)
+    means = score(trained[name], data.test).mean(numeric_only=True)
+    full_rows.append({"arm": name, "seed": seed, **means})
+    record.add(f"full set, {name}", data.label, seed, **means.to_dict())
 full_rows = pd.DataFrame(full_rows)
 
 # %%
@@ -331,8 +329,7 @@ else:
 # %%
 table = verdicts(load_results(profile), profile.name)
 table.to_csv(BUILD / profile.name / "verdicts.csv", index=False)
-with pd.option_context("display.max_colwidth", None):
-    display(table.set_index("id"))
+table.set_index("id").style.set_properties(**{"text-align": "left"})
 
 # %% [markdown]
 # Read the numbers, not only the word. *In the stored run* C7 counts as supported by its rule, but lane paint exceeds

@@ -313,8 +313,16 @@ def test_a_kill_while_writing_costs_an_epoch_at_most(tmp_path, monkeypatch, file
         torch.testing.assert_close(*models, rtol=0, atol=0)
 
 
+def test_a_run_does_not_go_on_with_other_pictures_of_the_same_number_and_size(tmp_path):
+    runs = [{"train_data": [blobs(3, seed)] * 2, "run_dir": tmp_path} for seed in (0, 1)]
+    options = {"progress": False, "device": "cpu"}
+    fit(tiny(), config=TrainConfig(epochs=1), **runs[0], **options)
+    with pytest.raises(CheckpointError, match=r"first_picture .* delete that one"):
+        fit(tiny(), config=TrainConfig(epochs=2), **runs[1], **options)
+
+
 def test_best_checkpoint_is_of_the_epoch_with_the_lowest_validation_loss(tmp_path):
-    model, settings, history = tiny(), checkpoints.settings_of(TrainConfig(), 5, (64, 128), 1), []
+    model, settings, history = tiny(), checkpoints.settings_of(TrainConfig(), pairs(5), 1), []
     for epoch, validation in enumerate((3.0, 1.0, 2.0), start=1):
         nn.init.constant_(model.encoder.bias, epoch)
         history.append({"epoch": epoch, "train_total": -epoch, "validation_total": validation})
