@@ -245,9 +245,10 @@ def add_benchmark(commands) -> None:
 
 def benchmark(args) -> None:
     from monodepth_nb import benchmark as timing
+    from monodepth_nb.results import device_name
 
     device = torch.device(args.device or choose_device())
-    name = timing.device_name(device)
+    name = device_name(device)
     print(f"device: {name}, torch {torch.__version__}")
     if args.cost:
         from monodepth_nb.figures import cost_figure

@@ -206,11 +206,6 @@ def loading_seconds(batch_size: int, size: tuple[int, int], root: Path) -> tuple
 # ---- Tables ----
 
 
-def device_name(device: torch.device) -> str:
-    threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device}, {threads}"
-
-
 def benchmark(device: torch.device, rounds: int = 5) -> pd.DataFrame:
     """One row per entry of SETTINGS.
 

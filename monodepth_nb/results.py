@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from monodepth_nb.profiles import Profile
+from monodepth_nb.training import choose_device
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("MONODEPTH_BUILD", ROOT / "build"))
@@ -55,11 +56,12 @@ class Record:
         )
 
 
-def device_name() -> str:
-    """The device in words."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    if torch.backends.mps.is_available():
+def device_name(device: torch.device | None = None) -> str:
+    """The device, by default the one that training takes, in words."""
+    kind = (device or choose_device()).type
+    if kind == "cuda":
+        return torch.cuda.get_device_name(device)
+    if kind == "mps":
         return "Apple GPU (MPS)"
     threads = torch.get_num_threads()
     return f"CPU with {threads} thread{'s' * (threads > 1)}"
