@@ -55,7 +55,7 @@ PROFILES = {
         defect_epochs=80, study_epochs=200,
         train_scenes=800, test_scenes=24, batch_size=4, full_epochs=13, full_learning_rate=1e-3,
         full_schedule="cosine", segmenter_epochs=2,
-        semantic_single_epochs=80, semantic_pairs=160, semantic_full_epochs=3, encoder="imagenet18",
+        semantic_single_epochs=80, semantic_pairs=120, semantic_full_epochs=3, encoder="imagenet18",
     ),
     # Seconds, for continuous integration: every line runs, nothing is learnt.
     "smoke": Profile(
