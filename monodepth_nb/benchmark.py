@@ -25,7 +25,7 @@ from torchvision.transforms.functional import to_pil_image
 from monodepth_nb.kitti import KittiStereo
 from monodepth_nb.loading import PairCache, draws, make_loader
 from monodepth_nb.losses import MonodepthLoss
-from monodepth_nb.networks import DispResNet, SemanticDispResNet
+from monodepth_nb.networks import ENCODERS, DispResNet, SemanticDispResNet
 from monodepth_nb.pretrained import LEVELS, remembered_features
 from monodepth_nb.sample import Sample
 from monodepth_nb.training import TrainConfig, Trainer, autocast_dtype, seed_everything
@@ -64,10 +64,9 @@ def training_step(model: nn.Module, batch_size: int, size: tuple[int, int], devi
 
 def prediction_step(
     model: nn.Module, batch_size: int, size: tuple[int, int], device: torch.device,
-    dtype: torch.dtype | None = None, layout: torch.memory_format = torch.channels_last,
+    dtype: torch.dtype = torch.float32, layout: torch.memory_format = torch.channels_last,
 ) -> Step:  # fmt: skip
-    """dtype: None is the trainer's choice. float32 and contiguous_format are the plain way."""
-    dtype = dtype or autocast_dtype("auto", device)
+    """By default as `predict` does it, with the network that `checkpoints.load_model` makes."""
     image = torch.rand(batch_size, 3, *size, device=device).to(memory_format=layout)
     model = model.to(device, memory_format=layout).eval()
 
@@ -240,12 +239,14 @@ def comparisons(device: torch.device) -> Iterator[tuple[str, str, Step, Step]]:
         whole.encoder.trunk = WholeFCN()
         what = f"semantic training step, {join}, width {width:g}, {size[0]}x{size[1]}, batch 8"
         yield what, "whole FCN, with gradients", *(training_step(model, 8, size, device) for model in (whole, ours))
-    again, once = (DispResNet("imagenet", weights="random") for _ in range(2))
-    with remembered_features(once):
-        steps = (training_step(model, 1, FULL_SIZE, device) for model in (again, once))
-        yield "step on one pair, frozen ResNet-50, 256x512", "encoder run each step", *steps
+    for encoder, width, size in (("imagenet", 1.0, FULL_SIZE), ("imagenet18", 0.25, HALF_SIZE)):
+        again, once = (DispResNet(encoder, width, weights="random") for _ in range(2))
+        what = f"step on one pair, frozen {ENCODERS[encoder]}, width {width:g}, {size[0]}x{size[1]}"
+        with remembered_features(once):
+            steps = (training_step(model, 1, size, device) for model in (again, once))
+            yield what, "encoder run each step", *steps
     plain = prediction_step(DispResNet(), 1, FULL_SIZE, device, torch.float32, torch.contiguous_format)
-    for dtype in dict.fromkeys((autocast_dtype("auto", device), torch.bfloat16)):
+    for dtype in dict.fromkeys((torch.float32, autocast_dtype("auto", device), torch.bfloat16)):
         what = f"prediction, channels last, {str(dtype).removeprefix('torch.')}, 256x512, batch 1"
         yield what, "plain eager fp32 forward", plain, prediction_step(DispResNet(), 1, FULL_SIZE, device, dtype)
 

@@ -116,7 +116,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Modul
     model = build_network(state["arguments"], download=False)
     load_weights(model, state, path)
     model.size = tuple(state["settings"]["image_size"])
-    return model.to(device).eval()
+    return model.to(device, memory_format=torch.channels_last).eval()  # predicts faster, also on CPUs
 
 
 def load_weights(model: nn.Module, state: dict, path: Path) -> None:

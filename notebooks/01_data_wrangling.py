@@ -24,8 +24,8 @@
 # network can learn it? You will find a disparity by hand, turn it into metres, and see how the pairs are read,
 # checked, split and augmented.
 #
-# **Running time.** `smoke` seconds, `demo` about a minute on two CPU cores, `paper` minutes plus, once, the download
-# of KITTI 2015 (1.7 GB).
+# **Running time.** `smoke` seconds, `demo` about two minutes on two CPU cores, `paper` minutes plus, once, the
+# download of KITTI 2015 (1.7 GB).
 
 # %% tags=["setup"]
 # Finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.

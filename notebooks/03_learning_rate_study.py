@@ -22,7 +22,7 @@
 #
 # **The question.** Does a lower loss mean a better map? Four rates, several seeds, and this time a metric.
 #
-# **Running time.** `smoke` seconds, `demo` about 6 minutes on two CPU cores, `paper` about half an hour on a T4 (an
+# **Running time.** `smoke` seconds, `demo` about 5 minutes on two CPU cores, `paper` about half an hour on a T4 (an
 # estimate).
 
 # %% tags=["setup"]
@@ -192,8 +192,8 @@ print(f"rank correlation of loss with EPE {correlation['epe']:+.2f}, with D1 {co
 print(f"lowest loss at {means['loss'].idxmin()}, best map at {means['epe'].idxmin()}")
 
 # %% [markdown]
-# **Observation.** *In the stored run (demo, 250 steps)* the loss falls from 0.50 at 1e-4 to 0.42 at 5e-4 and rises to
-# 0.46 at 1e-3: hypothesis 1 holds up to that point. The maps rank alike, 5.6, 4.6 and 5.0 px, and the correlation of
+# **Observation.** *In the stored run (demo, 200 steps)* the loss falls from 0.57 at 1e-4 to 0.45 at 5e-4 and rises to
+# 0.49 at 1e-3: hypothesis 1 holds up to that point. The maps rank alike, 7.0, 4.8 and 5.1 px, and the correlation of
 # +0.88 is beyond chance: C4 finds no support, a lower loss went with a *better* map. Between 2e-4, 5e-4 and 1e-3 the
 # ranges of the seeds overlap, so their order is not settled. At 1e-2 all three runs are stuck with D1 at 100 %, as
 # hypothesis 3 said.
