@@ -178,8 +178,8 @@ record.figure("loss", figures.loss_curves(history, label))
 # does blue pull away a little, 0.417 against 0.433 (at first red lies below, for blue is the mean over an epoch,
 # recoloured pairs included). `abs_rel` falls to the last epoch, from 0.395 to 0.216: the second half of the
 # hypothesis did not come true. An earlier version of this notebook, with 160 scenes seen 55 times and the paper's
-# padding, did flatten, at 0.49 and AbsRel 0.263 after post-processing: at the same number of steps, more scenes were
-# worth more than more epochs (one run of each; the padding differed too).
+# padding, did flatten, at 0.49 and AbsRel 0.263 after post-processing: at nearly as many steps (2,200, here 2,600)
+# more scenes were worth more than more epochs (one run of each; the padding differed too).
 #
 # ## Scores on scenes it has never seen
 # Three rows: the pixel-mean baseline, which knows the training truth but not the picture; the network; the network
