@@ -113,7 +113,7 @@ def write_page(profile: Profile, minutes: float) -> Path:
     links = "".join(f'<li><a href="{profile.name}/{n}.html">{n.replace("_", " ")}</a></li>' for n in names)
     sections = ""
     if (folder / "verdicts.csv").is_file():
-        sections += "<h2>Verdicts</h2>" + table(pd.read_csv(folder / "verdicts.csv"))
+        sections += "<h2>Verdicts</h2>" + table(pd.read_csv(folder / "verdicts.csv").fillna(""))
     sections += "<h2>Pictures</h2>" + "".join(
         f'<p><img src="{profile.name}/figures/{p.name}" alt="{html.escape(p.stem)}" loading="lazy"></p>'
         for p in sorted((folder / "figures").glob("*.png"))
