@@ -47,7 +47,7 @@ PROFILES = {
         defect_epochs=300, study_epochs=1000,
         train_scenes=400, test_scenes=40, batch_size=8, full_epochs=100, full_learning_rate=1e-4,
         full_schedule="constant", segmenter_epochs=30,
-        semantic_single_epochs=100, semantic_pairs=400, semantic_full_epochs=15, stereo="kitti2015",
+        semantic_single_epochs=100, semantic_pairs=400, semantic_full_epochs=8, stereo="kitti2015",
     ),
     # Minutes on two CPU cores: a quarter of the width, a quarter of the pixels, four times the rate.
     "demo": Profile(

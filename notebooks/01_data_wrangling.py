@@ -24,7 +24,7 @@
 # network can learn it? You will find a disparity by hand, turn it into metres, and see how the pairs are read,
 # checked, split and augmented.
 #
-# **Running time.** `smoke` seconds, `demo` about two minutes on two CPU cores, `paper` minutes plus, once, the
+# **Running time.** `smoke` seconds, `demo` about three minutes on two CPU cores, `paper` minutes plus, once, the
 # download of KITTI 2015 (1.7 GB).
 
 # %% tags=["setup"]

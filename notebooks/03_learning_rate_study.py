@@ -22,7 +22,7 @@
 #
 # **The question.** Does a lower loss mean a better map? Four rates, several seeds, and this time a metric.
 #
-# **Running time.** `smoke` seconds, `demo` about 5 minutes on two CPU cores, `paper` about half an hour on a T4 (an
+# **Running time.** `smoke` seconds, `demo` about 4 minutes on two CPU cores, `paper` about half an hour on a T4 (an
 # estimate).
 
 # %% tags=["setup"]

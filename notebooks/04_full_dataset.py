@@ -248,8 +248,8 @@ record.figure("error_by_column", fig)
 # and lane paint remain the failure case; *plain road* is the comparison. It holds on these scenes if both rows exceed
 # that one. The errors are in pixels and not corrected for distance: near surfaces have larger disparities, hence
 # larger errors. *In the stored run* one does, 2.91 px on shiny surfaces; lane paint has 0.44 px against 0.46 px on
-# plain road: shiny surfaces, mostly near cars, are the failure, paint is not. By class, cars are worst, 4.7 px;
-# AbsRel is worst on poles, too thin for this network, which reads through them to what stands behind.
+# plain road: shiny surfaces are the failure, paint is not. By class, cars are worst, 4.7 px; AbsRel is worst on
+# poles, too thin for this network, which reads through them to what stands behind.
 
 # %%
 error_by_distance(best, data.test).round(2)

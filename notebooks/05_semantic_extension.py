@@ -23,7 +23,7 @@
 # **The question.** At the same budget and the same seeds, do semantic features help? And is it the *semantics*, or
 # would any frozen features of that shape do? And would such a network do more as the depth network's own encoder?
 #
-# **Running time.** `smoke` seconds, `demo` about 9 minutes on two CPU cores, `paper` about 2 hours on a T4 (an
+# **Running time.** `smoke` seconds, `demo` about 10 minutes on two CPU cores, `paper` about 1.5 hours on a T4 (an
 # estimate).
 
 # %% tags=["setup"]
@@ -310,8 +310,7 @@ record.figure(
 )
 
 # %% [markdown]
-# *In the stored run (demo)* every arm has learnt the road, and none the car at the right: the maps differ in their
-# noise, not in what they know.
+# *In the stored run (demo)* every arm has learnt the road, and none the car at the right.
 #
 # ## Your own photo
 # The semantic network of the last seed on a picture of yours: on Colab this asks for a file; elsewhere set
