@@ -254,11 +254,12 @@ def benchmark(args) -> None:
         from monodepth_nb.figures import cost_figure
 
         table, out = timing.cost(device, args.width, args.rounds), Path(args.out)
+        exponent = timing.cost_exponent(table)
         out.mkdir(parents=True, exist_ok=True)
         table.to_csv(out / "cost.csv", index=False)
-        cost_figure(table, timing.cost_exponent(table), f"{name}, width {args.width:g}").savefig(out / "cost.png")
+        cost_figure(table, exponent, f"{name}, width {args.width:g}").savefig(out / "cost.png")
         print(table.to_string(index=False, float_format="%.4g"))
-        print(f"step_s grows as megapixels to the power {timing.cost_exponent(table):.2f}; in {out}")
+        print(f"step_s grows as megapixels to the power {exponent:.2f}; in {out}")
         return
     print(timing.benchmark(device, args.rounds).T.to_string(header=False, float_format="{:.4g}".format))
     print(timing.ratios(device, args.rounds).to_string(index=False, float_format="%.2f"))
