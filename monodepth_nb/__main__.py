@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset, Subset
 
-from monodepth_nb import download, streets
+from monodepth_nb import download, recipes
 from monodepth_nb.checkpoints import CheckpointError
-from monodepth_nb.datasets import motorcycle
+from monodepth_nb.datasets import motorcycle, street_root
 from monodepth_nb.kitti import KittiStereo, split_by_scene
 from monodepth_nb.loading import PairCache
 from monodepth_nb.losses import PADDINGS
@@ -32,10 +32,11 @@ from monodepth_nb.training import (
     fit,
     seed_everything,
 )
-from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric
+from monodepth_nb.transforms import Compose
 
 WRONG_USE = (ValueError, FileNotFoundError, CheckpointError)
 FAILURES = (TrainingDiverged, OutOfMemory, WeightsUnavailable, download.DownloadError)
+OTHER_STREETS = 1000  # added to the seed of --data streets, so that --rendered gives others
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
 
 
@@ -87,6 +88,7 @@ class TrainingData:
     train: Dataset
     validation: Dataset | None
     truth: Dataset | None
+    transform: Compose | None = None
 
 
 def motorcycle_data(args) -> TrainingData:
@@ -129,12 +131,30 @@ def training_data(args) -> TrainingData:
     return folder_data(Path(args.data), args)
 
 
+def follow_recipe(data: TrainingData, args) -> TrainingData:
+    """The training data with what the recipe makes of it. Streets that are learnt from besides are rendered here."""
+    if args.recipe == "course":
+        if args.rendered:
+            raise ValueError("--rendered belongs to --recipe few-pairs")
+        data.train, data.transform = recipes.course(data.train)
+        return data
+    pairs, besides = PairCache(data.train, args.size), None
+    if args.rendered:
+        root = street_root(args.size, args.rendered, args.seed + OTHER_STREETS, Path(args.data_root))
+        besides = PairCache(KittiStereo(root, truth="occ"), args.size)
+    train, transform = recipes.few_pairs(pairs, besides)
+    validation = data.validation and recipes.few_pairs(data.validation)[0]
+    return TrainingData(train, validation, data.truth, transform)
+
+
 def add_train(commands) -> None:
     parser = add_command(commands, train, "Train on stereo pairs, or go on with a run that was interrupted.")
     add, config = parser.add_argument, TrainConfig()
     add("--data", default="motorcycle", help=f"{', '.join(DATA)}, or a folder with image_2 and image_3")
     add_scene_options(parser)
-    add("--no-augmentation", action="store_true", help="neither mirror pairs nor change their colours")
+    add("--recipe", default=config.recipe, choices=recipes.RECIPES, help="as published, or for a few hundred pairs")
+    add("--rendered", type=int, default=0, help="streets to render and learn from as well, with few-pairs")
+    add("--no-augmentation", action="store_true", help="do not vary the pairs")
     add("--encoder", default="scratch", choices=ENCODERS, help="of the network")
     add("--width", type=float, default=1.0, help="factor of the network's channel counts")
     add("--upsampling", default="nearest", choices=UPSAMPLINGS, help="in the decoder")
@@ -166,13 +186,12 @@ def train(args) -> int:
         with first_process_first():  # it downloads and renders for all
             # The network first: weights that cannot be had are to be said before a long download.
             model = DispResNet(args.encoder, args.width, args.upsampling, args.trainable_encoder, args.weights)
-            data = training_data(args)
+            data = follow_recipe(training_data(args), args)
         if process_rank() == 0:
             print(f"device: {device}; training pairs: {len(data.train)}; run folder: {args.run_dir}")
-        augmentation = None if args.no_augmentation else Compose(MirroredFlip(), PairedPhotometric())
         history = fit(
             model, data.train, config, validation_data=data.validation, truth_data=data.truth,
-            transform=augmentation, run_dir=args.run_dir, device=device,
+            transform=None if args.no_augmentation else data.transform, run_dir=args.run_dir, device=device,
         )  # fmt: skip
         if len(history) < config.epochs:
             return INTERRUPTED
@@ -207,10 +226,8 @@ def add_render(commands) -> None:
 
 
 def render(args) -> Path:
-    """The folder has its settings in its name, so that several may lie side by side."""
-    h, w = args.size
-    root = Path(args.data_root) / f"streets_{h}x{w}_{args.scenes}_seed{args.seed}"
-    print(streets.render_streets(root, args.scenes, args.size, args.seed))
+    root = street_root(args.size, args.scenes, args.seed, Path(args.data_root))
+    print(root)
     return root
 
 

@@ -76,9 +76,12 @@ def full_set(profile: Profile) -> FullSet:
     return FullSet(PairCache(train, size), PairCache(validation, size), test, f"{root.name}, {len(train)} pairs")
 
 
-def street_root(size: tuple[int, int], count: int, seed: int) -> Path:
-    """The folder of `count` rendered streets, rendered first if need be; other seeds are other streets."""
-    folder = data_folder() / f"streets_{size[0]}x{size[1]}_{count}_seed{seed}"
+def street_root(size: tuple[int, int], count: int, seed: int, folder: Path | None = None) -> Path:
+    """The folder, within `folder` or `data_folder`, of `count` streets, rendered first if need be.
+
+    Other seeds are other streets. The settings are in its name, so that several may lie side by side.
+    """
+    folder = (folder or data_folder()) / f"streets_{size[0]}x{size[1]}_{count}_seed{seed}"
     return render_streets(folder, count, size, seed)
 
 

@@ -110,6 +110,17 @@ def two_by_two(train_image, train_disparity, test_image, test_disparity, label: 
     return fig
 
 
+def labels_figure(samples: dict, label: str) -> Figure:
+    """Left views with the disparity to learn from; black where it is unknown. samples: {name: labelled Sample}."""
+    shape = next(iter(samples.values()))["left"].shape[1:]
+    fig, axes = _panels(2, len(samples), shape, f"Disparity found by stereo matching\n{label}")
+    for (image, disparity), (name, sample) in zip(axes.T, samples.items(), strict=True):
+        _show_picture(image, sample["left"], name)
+        _show_disparity(disparity, np.maximum(sample["disparity"][0], 0), "to learn from", DISPARITY_MAX)
+    _colour_bar(axes[1, -1], axes, "disparity [fraction of image width]")
+    return fig
+
+
 def sharpening_strip(image, maps: dict, truth_px, label: str) -> Figure:
     """The map after 0, 10, 100 ... steps, between image and ground truth. maps: {step: (H, W) disparity in px}."""
     named = {f"step {step:,}": disparity for step, disparity in maps.items()}

@@ -215,6 +215,7 @@ def read_mask(path: Path) -> Tensor:
 
 # What rendered streets know besides disparity: folder to (key, reader).
 MAP_READERS = {
+    "disp_occ_1r": ("disparity_right_px", read_disparity),
     "classes_2": ("classes", read_classes),
     "lane_paint_2": ("lane_paint", read_mask),
     "shiny_2": ("shiny", read_mask),

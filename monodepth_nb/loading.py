@@ -22,15 +22,34 @@ def draws(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
+class SharedRows:
+    """The rows of a table, each computed on first use, then kept in memory that all loader workers share.
+
+    shape:   (N, ...) of the table
+    compute: index -> tensor (...), rounded to `dtype` on first access too, so that all epochs see the same
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, compute):
+        self.dtype, self.compute, self.rows = dtype, compute, None
+        if fits_in_memory(int(np.prod(shape)) * dtype.itemsize):
+            self.rows = torch.empty(shape, dtype=dtype).share_memory_()
+            self.known = torch.zeros(shape[0], dtype=torch.bool).share_memory_()
+
+    def __getitem__(self, index: int) -> Tensor:
+        if self.rows is None:
+            return self.compute(index).to(self.dtype)
+        if not self.known[index]:
+            self.rows[index] = self.compute(index)
+            self.known[index] = True  # set last: another process must never read half a row
+        return self.rows[index]
+
+
 class PairCache(Dataset):
     """The views of a data set, decoded and resized on first use, then kept in memory as 8-bit integers.
 
     dataset: map-style data set of Samples
     size:    (height, width) in pixels; None keeps the size of the first sample, which all others must share
     yields Sample(left, right, name), float32 in [0, 1]; ground truth, whose size may differ, is left behind
-
-    The memory is shared: what one loader worker decodes serves them all. Values are rounded to 1/255 on first
-    access too, so that all epochs see the same.
     """
 
     def __init__(self, dataset: Dataset, size: tuple[int, int] | None = None):
@@ -38,33 +57,21 @@ class PairCache(Dataset):
             raise ValueError("the data set holds no pairs; check its folder")
         self.dataset = dataset
         self.size = tuple(size) if size else tuple(dataset[0]["left"].shape[-2:])
-        shape = (len(dataset), 2, 3, *self.size)
-        self.views = self.known = None
-        if fits_in_memory(int(np.prod(shape))):
-            self.views = torch.empty(shape, dtype=torch.uint8).share_memory_()
-            self.known = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
+        self.views = SharedRows((len(dataset), 2, 3, *self.size), torch.uint8, self.decode)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
         index = range(len(self))[index]  # IndexError past the end, so that a plain `for` loop stops
-        left, right = self.pair(index).float() / 255
+        left, right = self.views[index].float() / 255
         return Sample(left=left, right=right, name=f"pair {index}")
 
-    def pair(self, index: int) -> Tensor:
-        """(2, 3, H, W) uint8."""
-        if self.views is None:
-            return self.decode(index)
-        if not self.known[index]:
-            self.views[index] = self.decode(index)
-            self.known[index] = True  # set last: another process must never read half a pair
-        return self.views[index]
-
     def decode(self, index: int) -> Tensor:
+        """(2, 3, H, W), whole values of 0 to 255."""
         sample = self.dataset[index]
         views = torch.stack([resize(sample[view], self.size) for view in ("left", "right")])
-        return (views * 255).round().to(torch.uint8)
+        return (views * 255).round()
 
 
 def fits_in_memory(size_bytes: int) -> bool:
@@ -75,9 +82,9 @@ def fits_in_memory(size_bytes: int) -> bool:
     if size_bytes <= room:
         return True
     warnings.warn(
-        f"the resized pairs need {size_bytes / 2**30:.2f} GiB and {room / 2**30:.2f} GiB of memory "
+        f"the pairs need {size_bytes / 2**30:.2f} GiB and {room / 2**30:.2f} GiB of memory "
         "may be shared: every epoch decodes them again. A smaller image size or fewer pairs avoid that.",
-        stacklevel=3,
+        stacklevel=4,
     )
     return False
 
@@ -100,7 +107,8 @@ class TrainingPairs(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
-        pair = Sample({key: sample[key] for key in ("left", "right", "name")})  # truth may differ in size
+        # Not the truth, whose size may differ.
+        pair = Sample({key: sample[key] for key in ("left", "right", "name", "disparity") if key in sample})
         if self.transform is None:
             return pair
         return self.transform(pair, draws(self.seed, self.epoch.item(), index))

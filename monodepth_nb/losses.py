@@ -163,3 +163,46 @@ class MonodepthLoss(nn.Module):
             check_images(left)
             check_images(right)
             self._range_checked = True
+
+
+class DisparityTerms(NamedTuple):
+    """Scalars. `total` is the weighted sum of the others, see `DisparityLoss`."""
+
+    total: Tensor
+    relative: Tensor
+    logarithmic: Tensor
+    absolute: Tensor
+
+
+class DisparityLoss(nn.Module):
+    """Distance from disparity that is known, by matching or by rendering, over four scales and both views.
+
+    forward(disparities, left, right, known) -> DisparityTerms
+    disparities, left, right: as for `MonodepthLoss`
+    known: (B, 2, H, W), fractions of the width, left view first; 0 or less where unknown
+    Raises ValueError without `known`, and for maps whose sizes do not fit.
+
+    relative:    mean |known / predicted - 1|: the relative error in depth, which AbsRel scores. Where the network is
+                 unsure it answers too near, for that is the smaller risk
+    logarithmic: mean |log(known / predicted)|, which has no such bias
+    absolute:    mean |predicted - known|, which D1 scores: near surfaces weigh more
+    """
+
+    WEIGHTS = (0.7, 0.3, 20.0)
+
+    def forward(self, disparities: list[Tensor], left: Tensor, right: Tensor, known: Tensor | None = None):
+        if known is None:
+            raise ValueError("these pairs come without disparity: wrap them in matching.MatchedPairs")
+        _check_shapes(disparities, left, right)
+        scales = [self.terms_at_scale(d.float(), known, scale) for scale, d in enumerate(disparities)]
+        return DisparityTerms(*(torch.stack(term).sum() for term in zip(*scales, strict=True)))
+
+    def terms_at_scale(self, disparity: Tensor, known: Tensor, scale: int) -> DisparityTerms:
+        step = 2**scale
+        known = known[..., step // 2 :: step, step // 2 :: step]  # one of the pixels: a mean would blend edges
+        valid = known > 0
+        ratio = torch.where(valid, known / disparity.clamp(min=1e-3), 1.0)
+        errors = (ratio - 1).abs().clamp(max=5), ratio.log().abs(), (disparity - known).abs() * valid
+        share = (1.0 if scale == 0 else 0.5) / valid.sum().clamp(min=1)  # coarse maps count half
+        terms = [(error * valid).sum() * share for error in errors]
+        return DisparityTerms(sum(w * term for w, term in zip(self.WEIGHTS, terms, strict=True)), *terms)

@@ -27,6 +27,8 @@ class Profile:
     full_epochs: int
     full_learning_rate: float
     full_schedule: str  # one of training.SCHEDULES
+    few_pairs: int  # pairs of the full set, for the recipe at the end of 04
+    few_epochs: int
     segmenter_epochs: int
     semantic_single_epochs: int
     semantic_pairs: int  # of the full set, that each arm and seed of 05 learns from, at most
@@ -46,7 +48,7 @@ PROFILES = {
         "paper", (256, 512), 1.0, 1e-4, seeds=3, single_epochs=1000, single_schedule="constant",
         defect_epochs=300, study_epochs=1000,
         train_scenes=400, test_scenes=40, batch_size=8, full_epochs=100, full_learning_rate=1e-4,
-        full_schedule="constant", segmenter_epochs=30,
+        full_schedule="constant", few_pairs=100, few_epochs=40, segmenter_epochs=30,
         semantic_single_epochs=100, semantic_pairs=400, semantic_full_epochs=8, stereo="kitti2015",
     ),
     # Minutes on two CPU cores: a quarter of the width, a quarter of the pixels, four times the rate.
@@ -54,7 +56,7 @@ PROFILES = {
         "demo", (128, 256), 0.25, 4e-4, seeds=3, single_epochs=1600, single_schedule="halving",
         defect_epochs=80, study_epochs=200,
         train_scenes=800, test_scenes=24, batch_size=4, full_epochs=13, full_learning_rate=1e-3,
-        full_schedule="cosine", segmenter_epochs=2,
+        full_schedule="cosine", few_pairs=40, few_epochs=30, segmenter_epochs=2,
         semantic_single_epochs=80, semantic_pairs=120, semantic_full_epochs=3, encoder="imagenet18",
     ),
     # Seconds, for continuous integration: every line runs, nothing is learnt.
@@ -62,7 +64,7 @@ PROFILES = {
         "smoke", (64, 128), 0.125, 2e-4, seeds=1, single_epochs=4, single_schedule="halving",
         defect_epochs=2, study_epochs=2,
         train_scenes=4, test_scenes=2, batch_size=2, full_epochs=1, full_learning_rate=1e-3,
-        full_schedule="cosine", segmenter_epochs=1,
+        full_schedule="cosine", few_pairs=2, few_epochs=1, segmenter_epochs=1,
         semantic_single_epochs=2, semantic_pairs=4, semantic_full_epochs=1, encoder="imagenet18",
     ),
 }  # fmt: skip

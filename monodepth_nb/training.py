@@ -22,9 +22,10 @@ from tqdm import tqdm
 from monodepth_nb import checkpoints
 from monodepth_nb.evaluation import evaluate, network_predictor
 from monodepth_nb.loading import make_loader
-from monodepth_nb.losses import PADDINGS, LossTerms, MonodepthLoss
+from monodepth_nb.losses import PADDINGS, DisparityLoss, MonodepthLoss
 from monodepth_nb.networks import MAX_DISPARITY, STRIDE
 from monodepth_nb.processes import process_count, process_rank, summed_over_processes
+from monodepth_nb.recipes import RECIPES
 
 
 class TrainingDiverged(RuntimeError):
@@ -71,7 +72,8 @@ class TrainConfig:
     learning_rate: float = 1e-4  # of Adam, at the start
     schedule: str = "constant"  # one of SCHEDULES
     encoder_learning_rate: float | None = None  # of the trainable part of model.encoder; None: learning_rate
-    padding: str = "zeros"  # of `MonodepthLoss`, where `fit` gets no other loss
+    recipe: str = "course"  # one of RECIPES; chooses the loss, where `fit` gets no other
+    padding: str = "zeros"  # of `MonodepthLoss`
     seed: int = 0  # of order, augmentation and what the network draws itself
     metrics_every: int = 0  # epochs between scores against ground truth; 0: after the last only
     checkpoint_every: int = 1  # epochs between checkpoints in the run folder
@@ -82,6 +84,7 @@ class TrainConfig:
     def __post_init__(self):
         require_known("schedule", self.schedule, SCHEDULES)
         require_known("precision", self.precision, PRECISIONS)
+        require_known("recipe", self.recipe, RECIPES)
         require_known("padding", self.padding, PADDINGS)
         for name in ("epochs", "batch_size", "learning_rate", "checkpoint_every"):
             if not getattr(self, name) > 0:
@@ -153,13 +156,16 @@ class Trainer:
     def learning_rate(self) -> float:
         return self.scheduler.get_last_lr()[0]
 
-    def forward(self, network: nn.Module, batch) -> tuple[LossTerms, Tensor]:
-        """The loss terms, and the finest maps (B, 2, H, W)."""
+    def forward(self, network: nn.Module, batch) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The loss terms, total first, and the finest maps (B, 2, H, W)."""
         views = (batch[view] for view in ("left", "right"))
         left, right = (v.to(self.device, non_blocking=True, memory_format=self.layout) for v in views)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             disparities = network(left)
-        return self.loss(disparities, left, right), disparities[0].detach()
+        known = (batch["disparity"].to(self.device),) if "disparity" in batch else ()
+        terms = self.loss(disparities, left, right, *known)
+        self.terms = terms._fields
+        return terms, disparities[0].detach()
 
     def train_step(self, batch) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
@@ -177,16 +183,16 @@ class Trainer:
         train_loader.dataset.set_epoch(epoch)
         rows = self.train(train_loader, bar)
         seconds = time.perf_counter() - started
-        row |= means(rows, "train")
+        row |= means(rows, "train", self.terms)
         bar.set_postfix(epoch=epoch, loss=f"{row['train_total']:.4f}", refresh=False)
         pairs = rows[:, 0].sum().item()
         if validation_loader:
             rows = torch.cat((rows, self.validate(validation_loader)))
-            row |= means(rows[-1:], "validation")
+            row |= means(rows[-1:], "validation", self.terms)
         return row | {"seconds": seconds, "pairs_per_s": pairs / seconds}, rows
 
     def train(self, loader: DataLoader, bar: tqdm) -> Tensor:
-        """One pass over the pairs. Returns the `as_row` of every step, (steps, 7)."""
+        """One pass over the pairs. Returns the `as_row` of every step."""
         self.model.train()
         rows, shown = [], time.monotonic()
         for batch in loader:
@@ -208,10 +214,10 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, loader: DataLoader) -> Tensor:
-        """The sum of the rows of one pass without learning, (1, 7)."""
+        """The sum of the rows of one pass without learning, as one row."""
         self.model.eval()
         rows = [as_row(*self.forward(self.model, batch)) for batch in loader]
-        rows = torch.stack(rows) if rows else torch.zeros(1, 7, device=self.device)
+        rows = torch.stack(rows) if rows else torch.zeros(1, 3 + len(self.terms), device=self.device)
         return summed_over_processes(rows.sum(dim=0, keepdim=True))
 
 
@@ -223,19 +229,20 @@ def wrapped(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.M
     return torch.compile(network) if config.compile else network
 
 
-def as_row(terms: LossTerms, finest: Tensor) -> Tensor:
-    """What is kept of a step on n pairs, (7,): n, then n times each of total, appearance, smoothness,
-    consistency, spread and mean of the finest maps. Spread = standard deviation over a map / its mean.
+def as_row(terms: tuple[Tensor, ...], finest: Tensor) -> Tensor:
+    """What is kept of a step on n pairs: n, then n times each loss term, spread and mean of the finest maps.
+
+    Spread = standard deviation over a map / its mean.
     """
     deviation, mean = torch.std_mean(finest.float(), dim=(2, 3))
     values = torch.stack((*(term.detach() for term in terms), (deviation / mean).mean(), mean.mean()))
     return torch.cat((values.new_ones(1), values)) * len(finest)
 
 
-def means(rows: Tensor, prefix: str) -> dict[str, float]:
+def means(rows: Tensor, prefix: str, terms: tuple[str, ...]) -> dict[str, float]:
     """The loss terms per pair, for the history."""
     total = rows.sum(dim=0)
-    return {f"{prefix}_{name}": (total[1 + i] / total[0]).item() for i, name in enumerate(LossTerms._fields)}
+    return {f"{prefix}_{name}": (total[1 + i] / total[0]).item() for i, name in enumerate(terms)}
 
 
 # ---- What can go wrong ----
@@ -369,7 +376,7 @@ def fit(
 
     train_data, validation_data: Samples with `left`, `right` (3, H, W), all of one size, e.g. a `PairCache`
     truth_data: Samples with ground truth, to score the network on every `config.metrics_every` epochs
-    loss:       default: `MonodepthLoss` with the paper's weights and `config.padding`
+    loss:       default: of `config.recipe`, `MonodepthLoss` with the paper's weights or `DisparityLoss`
     transform:  augmentation, called as transform(sample, generator); draws depend on (seed, epoch, index)
     run_dir:    folder for checkpoints, history and figures. If it holds an unfinished run of these settings,
                 that is taken up and ends exactly as if it had not been interrupted
@@ -386,7 +393,9 @@ def fit(
     seed_everything(config.seed)  # what the network draws itself (dropout) is to depend on the config alone
     device = torch.device(device or choose_device())
     run_dir = Path(run_dir) if run_dir else None
-    trainer = Trainer(model, config, loss or MonodepthLoss(padding=config.padding), device)
+    if loss is None:
+        loss = MonodepthLoss(padding=config.padding) if config.recipe == "course" else DisparityLoss()
+    trainer = Trainer(model, config, loss, device)
     train_loader, validation_loader = make_loaders(train_data, validation_data, transform, config, device)
 
     settings = checkpoints.settings_of(config, train_data, process_count())

@@ -1,4 +1,8 @@
-"""Changes made to a pair before the network sees it. Both views always get the same draw."""
+"""Changes made to a pair before the network sees it. Both views always get the same draw.
+
+Each takes a Sample and a generator, or None for the global one, and returns a new Sample. Those of the course recipe
+come first; `Zoom`, `StrongPhotometric` and `PasteNearer` belong to the few-pairs recipe and carry `disparity` along.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -45,8 +49,8 @@ class MirroredFlip:
     """With probability `p`, mirror both views and exchange them.
 
     Mirroring alone would reverse the sign of disparity: what was nearer to the left edge in the right view would
-    now be nearer to the right edge. The mirrored right view is a valid *left* view, so they trade places. Ground
-    truth belongs to the old left view and is dropped.
+    now be nearer to the right edge. The mirrored right view is a valid *left* view, so they trade places, and so do
+    the two maps of `disparity`. Ground truth of the old left view alone is dropped.
     """
 
     def __init__(self, p: float = 0.5):
@@ -55,7 +59,84 @@ class MirroredFlip:
     def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
         if torch.rand(1, generator=generator) >= self.p:
             return sample
-        return Sample(left=sample["right"].flip(-1), right=sample["left"].flip(-1), name=sample["name"])
+        mirrored = Sample(left=sample["right"].flip(-1), right=sample["left"].flip(-1), name=sample["name"])
+        if "disparity" in sample:
+            mirrored["disparity"] = sample["disparity"].flip(0).flip(-1)
+        return mirrored
+
+
+class Zoom:
+    """Cut out 1 / z of both sides, z drawn from [1, `largest`], at a random place, and resize it to the whole.
+
+    Disparity, a fraction of the width, grows by z.
+    """
+
+    def __init__(self, largest: float = 1.15):
+        self.largest = largest
+
+    def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
+        h, w = sample["left"].shape[-2:]
+        zoom, down, along = _uniform(0, 1, 3, generator).tolist()
+        zoom = 1 + (self.largest - 1) * zoom
+        rows, columns = round(h / zoom), round(w / zoom)
+        top, start = round(down * (h - rows)), round(along * (w - columns))
+        window = (..., slice(top, top + rows), slice(start, start + columns))
+        zoomed = Sample(sample, **{view: resize(sample[view][window], (h, w)) for view in ("left", "right")})
+        if "disparity" in sample:
+            disparity = F.interpolate(sample["disparity"][window][None], (h, w), mode="nearest-exact")[0]
+            zoomed["disparity"] = disparity * (w / columns)
+        return zoomed
+
+
+class StrongPhotometric:
+    """With probability `p`, change tone, colour and contrast of both views by one draw, else nothing; always add noise.
+
+    Wider than `PairedPhotometric`: gamma in [0.7, 1.4], brightness in [0.55, 1.8], channels in [0.8, 1.2], saturation
+    in [0, 1.4], contrast in [0.7, 1.3]; noise of up to 0.02 standard deviation.
+    """
+
+    def __init__(self, p: float = 0.8):
+        self.p = p
+
+    def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
+        views = torch.stack((sample["left"], sample["right"]))
+        if torch.rand(1, generator=generator) < self.p:
+            gamma, brightness = _uniform(0.7, 1.4, 1, generator), _uniform(-0.6, 0.6, 1, generator).exp()
+            colour = _uniform(0.8, 1.2, 3, generator)[:, None, None]
+            saturation, contrast = _uniform(0, 1.4, 1, generator), _uniform(0.7, 1.3, 1, generator)
+            views = (views**gamma * brightness * colour).clamp(0, 1)
+            grey = views.mean(dim=1, keepdim=True)
+            views = (grey + (views - grey) * saturation).clamp(0, 1)
+            views = views.mean() + (views - views.mean()) * contrast
+        noise = 0.02 * torch.rand(1, generator=generator) * torch.randn(views.shape, generator=generator)
+        left, right = (views + noise).clamp(0, 1)
+        return Sample(sample, left=left, right=right)
+
+
+class PasteNearer:
+    """With probability `p`, put what is nearer in another pair of `dataset` in front of this one.
+
+    One camera took all pairs, so wherever the other scene is nearer it would hide this one: two streets become a third
+    that could exist, but for its light. Needs `disparity` in both. After DepthMix (Hoyer et al., CVPR 2021).
+
+    dataset: labelled pairs, such as `MatchedPairs`
+    prepare: transform of the other pair
+    """
+
+    def __init__(self, dataset, prepare, p: float = 0.5):
+        self.dataset, self.prepare, self.p = dataset, prepare, p
+
+    def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
+        if torch.rand(1, generator=generator) >= self.p:
+            return sample
+        index = torch.randint(len(self.dataset), (1,), generator=generator).item()
+        other = self.prepare(self.dataset[index], generator)
+        disparity, nearer = sample["disparity"], other["disparity"]
+        # By a margin, so that not every unevenness of the road counts; and known, not guessed (negative).
+        front = nearer > 1.15 * disparity.abs() + 0.004
+        front = F.avg_pool2d(front.float(), 5, stride=1, padding=2) > 0.5  # no specks
+        views = {v: torch.where(front[i], other[v], sample[v]) for i, v in enumerate(("left", "right"))}
+        return Sample(sample, **views, disparity=torch.where(front, nearer, disparity))
 
 
 class Compose:

@@ -10,7 +10,12 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
+CONDA_NAMES = {
+    "pytorch": "torch",
+    "opencv": "opencv-python-headless",
+    "matplotlib-base": "matplotlib",
+    "seaborn-base": "seaborn",
+}
 
 
 def parsed(lines):

@@ -560,6 +560,17 @@ def test_ctrl_c_on_the_command_line_has_its_own_exit_status(tmp_path, monkeypatc
     assert "interrupted after 1 of 3 epochs" in capsys.readouterr().err
 
 
+def test_the_few_pairs_recipe_trains_from_the_command_line_and_resumes_only_as_such(tmp_path, capsys):
+    run = small_run("--epochs", "1", "--run-dir", str(tmp_path / "run"), "--data-root", str(tmp_path))
+    assert main([*run, "--recipe", "few-pairs", "--rendered", "2"]) == 0
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert "train_logarithmic" in history
+    assert main(run) == 2
+    assert "recipe few-pairs (asked for: course)" in capsys.readouterr().err
+    assert main([*run, "--rendered", "2"]) == 2
+    assert "--rendered belongs to --recipe few-pairs" in capsys.readouterr().err
+
+
 def test_unknown_names_are_answered_by_the_known_ones(tmp_path, capsys):
     assert main(["train", "--data", "nowhere", "--run-dir", str(tmp_path)]) == 2
     assert "known: motorcycle, streets, kitti2015" in capsys.readouterr().err

@@ -3,7 +3,15 @@ import torch
 
 from monodepth_nb.losses import warp_horizontal
 from monodepth_nb.sample import Sample
-from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric, resize
+from monodepth_nb.transforms import (
+    Compose,
+    MirroredFlip,
+    PairedPhotometric,
+    PasteNearer,
+    StrongPhotometric,
+    Zoom,
+    resize,
+)
 
 
 def shifted_pair(shift=4, h=32, w=64):
@@ -82,3 +90,55 @@ def test_resize_averages_the_area_it_shrinks():
     stripes[..., ::4] = 1  # a quarter of the area, and finer than the small image can hold
     small = resize(stripes, (16, 16))
     assert (small[..., 1:-1] - 0.25).abs().max() < 0.05
+
+
+def labelled(disparity, h=40, w=80):
+    return Sample(left=torch.rand(3, h, w), right=torch.rand(3, h, w), name="x", disparity=disparity)
+
+
+def test_a_flip_exchanges_the_disparity_of_the_views_too():
+    disparity = torch.rand(2, 40, 80)
+    mirrored = MirroredFlip(p=1)(labelled(disparity))
+    assert torch.equal(mirrored.disparity[0], disparity[1].flip(-1))
+    assert torch.equal(MirroredFlip(p=1)(mirrored).disparity, disparity)
+
+
+def test_a_zoomed_pair_still_warps_with_its_grown_disparity():
+    coarse = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 24), scale_factor=8, mode="bicubic").clamp(0, 1)[0]
+    pair = Sample(left=coarse.roll(8, dims=-1), right=coarse, name="x", disparity=torch.full((2, 96, 192), 8 / 192))
+    for seed in range(3):
+        zoomed = Zoom(1.5)(pair, torch.Generator().manual_seed(seed))
+        assert zoomed.disparity.min() > 1.01 * 8 / 192  # it did zoom
+        grown = 192 * zoomed.disparity[0, 0, 0].item()
+        rebuilt = warp_horizontal(zoomed.right[None], -zoomed.disparity[None, :1])[0]
+        stale = warp_horizontal(zoomed.right[None], torch.full((1, 1, 96, 192), -8 / 192))[0]
+        inside = (..., slice(4, -4), slice(int(grown) + 12, -12))
+        error, stale_error = ((r - zoomed.left)[inside].abs().mean().item() for r in (rebuilt, stale))
+        assert error < 0.02
+        assert error < stale_error
+
+
+def test_strong_recolouring_draws_once_for_both_views_and_stays_within_0_and_1():
+    image = torch.rand(3, 64, 64)
+    for seed in range(20):
+        out = StrongPhotometric(p=1)(Sample(left=image, right=image, name="x"), torch.Generator().manual_seed(seed))
+        assert out.left.min() >= 0 and out.left.max() <= 1
+        assert (out.left - out.right).abs().mean() < 0.03  # the noise
+        assert (out.left - image).abs().mean() > 0.03
+
+
+def test_pasting_puts_what_is_nearer_in_front_in_both_views_and_never_a_guess():
+    far, near = torch.full((2, 40, 80), 0.05), torch.full((2, 40, 80), 0.02)
+    near[0, 10:30, 20:40] = 0.1  # an object, in the left view
+    near[1, 10:30, 12:32] = 0.1  # and in the right view
+    near[:, 10:30, 60:75] = -0.2  # a guess
+    here, other = labelled(far), labelled(near)
+    out = PasteNearer([other], Compose(), p=1)(here)
+    for i, view in enumerate(("left", "right")):
+        start = (20, 12)[i]
+        inside = (slice(None), slice(12, 28), slice(start + 2, start + 18))
+        assert torch.equal(out[view][inside], other[view][inside])
+        assert torch.equal(out[view][..., 45:], here[view][..., 45:])
+        assert (out.disparity[i][inside[1:]] == 0.1).all()
+    assert (out.disparity[..., 45:] == 0.05).all()
+    assert torch.equal(PasteNearer([here], Compose(), p=1)(here).left, here.left)  # nothing is nearer than itself

@@ -1,0 +1,100 @@
+"""Disparity that classical stereo matching finds in the training pairs themselves: labels that nobody labelled.
+
+From few pairs a network learns their look by heart before the appearance loss has taught it what a car is. The pair
+holds more than that loss asks for: where both cameras see some texture, matching measures the disparity, and a network
+can be taught with it (Tosi et al., CVPR 2019; the "depth hints" of Watson et al., ICCV 2019). It still needs no depth
+label, and still predicts from one image.
+"""
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from monodepth_nb.loading import PairCache, SharedRows
+from monodepth_nb.networks import MAX_DISPARITY
+from monodepth_nb.sample import Sample
+
+FARTHEST = 1e-3  # fraction of the width; stands for the sky's 0. 314 m with KITTI's camera
+
+
+def match_views(left: Tensor, right: Tensor) -> Tensor:
+    """Disparity of both views by semi-global matching (Hirschmüller, PAMI 2008; OpenCV's StereoSGBM).
+
+    left, right: (3, H, W) in [0, 1]
+    returns: (2, H, W) float32, left view first, in fractions of the width; 0 where there is no match that holds in
+             both directions: seen by one camera only, plain, or shiny
+    """
+    left, right = ((255 * v).round().byte().permute(1, 2, 0).numpy() for v in (left, right))
+    mirrored = [np.ascontiguousarray(v[:, ::-1]) for v in (right, left)]  # mirrored, the right view is a left one
+    found = [left_disparity_px(left, right), left_disparity_px(*mirrored)[:, ::-1]]
+    return torch.from_numpy(np.stack(found)).clamp(min=0) / left.shape[1]
+
+
+def left_disparity_px(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(H, W) float32 in pixels, negative where unknown, of two (H, W, 3) uint8 views."""
+    h, w, _ = left.shape
+    block, levels = 5, 16 * int(np.ceil(MAX_DISPARITY * w / 16))  # OpenCV wants a multiple of 16
+    matcher = cv2.StereoSGBM.create(
+        minDisparity=0, numDisparities=levels, blockSize=block, P1=24 * block**2, P2=96 * block**2, disp12MaxDiff=1,
+        preFilterCap=63, uniquenessRatio=10, speckleWindowSize=h * w // 1000, speckleRange=2,
+        mode=cv2.StereoSGBM_MODE_SGBM_3WAY,
+    )  # fmt: skip
+    # It leaves out the first `levels` columns, whose search could leave the picture: so the picture grows there.
+    padded = [cv2.copyMakeBorder(v, 0, 0, levels, 0, cv2.BORDER_REPLICATE) for v in (left, right)]
+    found = matcher.compute(*padded)[:, levels:].astype(np.float32) / 16
+    found[np.arange(w) < found] = -1  # matched with that margin
+    return found
+
+
+def filled(disparity: Tensor) -> Tensor:
+    """Guess what is unknown: the farther of its known neighbours in the row, as the surface behind goes on there.
+
+    disparity: (V, H, W), 0 = unknown
+    returns: the same with guesses, marked by a minus sign. Rows without a known pixel take those of the row below.
+    """
+    v, h, w = disparity.shape
+    rows = disparity.numpy().reshape(v * h, w)
+    column, known, row = np.arange(w), rows > 0, np.arange(v * h)[:, None]
+    before = np.maximum.accumulate(np.where(known, column, -1), axis=1)
+    after = np.minimum.accumulate(np.where(known, column, w)[:, ::-1], axis=1)[:, ::-1]
+    guesses = [np.where(before >= 0, rows[row, before], np.inf), np.where(after < w, rows[row, after % w], np.inf)]
+    guess = np.minimum(*guesses).reshape(v, h, w)
+    for y in range(h - 2, -1, -1):
+        guess[:, y] = np.where(np.isinf(guess[:, y]), guess[:, y + 1], guess[:, y])
+    guess[np.isinf(guess)] = FARTHEST
+    return torch.where(disparity > 0, disparity, -torch.from_numpy(guess).float())
+
+
+class MatchedPairs(Dataset):
+    """The pairs of a cache with the disparity that `match_views` finds in them, for `DisparityLoss`.
+
+    yields Sample(left, right, name, disparity); disparity: (2, H, W) float32, left view first, in fractions of the
+    width; negative where it is a guess (see `filled`), which places things but is not to be learnt
+    """
+
+    def __init__(self, pairs: PairCache):
+        self.pairs = pairs
+        self.disparities = SharedRows((len(pairs), 2, *pairs.size), torch.float16, self.label)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.pairs[index], disparity=self.disparities[index].float())
+
+    def label(self, index: int) -> Tensor:
+        pair = self.pairs[index]
+        return filled(match_views(pair.left, pair.right))
+
+
+class RenderedPairs(MatchedPairs):
+    """The same of rendered streets, with the renderer's disparity. `pairs`: a cache of `KittiStereo(truth="occ")`."""
+
+    def label(self, index: int) -> Tensor:
+        sample = self.pairs.dataset[index]
+        truth = torch.stack((sample.disparity_px, sample.disparity_right_px)) / sample.disparity_px.shape[-1]
+        truth = truth.nan_to_num(FARTHEST)  # the sky has none
+        return F.interpolate(truth[None], self.pairs.size, mode="nearest-exact")[0]  # sky: no truth

@@ -1,0 +1,117 @@
+"""Disparity found in the pairs themselves, and what is learnt from it."""
+
+import math
+
+import pytest
+import torch
+
+from monodepth_nb import recipes
+from monodepth_nb.datasets import motorcycle
+from monodepth_nb.kitti import KittiStereo
+from monodepth_nb.loading import PairCache
+from monodepth_nb.losses import DisparityLoss
+from monodepth_nb.matching import FARTHEST, MatchedPairs, RenderedPairs, filled, match_views
+from monodepth_nb.networks import DispResNet
+from monodepth_nb.sample import Sample
+from monodepth_nb.streets import render_streets
+from monodepth_nb.training import TrainConfig, fit
+
+
+def textured_pair(shift_px=8, h=64, w=192, seed=0):
+    """A plane whose disparity is `shift_px` pixels."""
+    scene = torch.rand(3, h, w + shift_px, generator=torch.Generator().manual_seed(seed))
+    return Sample(left=scene[..., :w], right=scene[..., shift_px:], name="plane")
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory):
+    return render_streets(tmp_path_factory.mktemp("data") / "streets", 3, (64, 128), 0, progress=False)
+
+
+def test_matching_finds_the_shift_of_a_textured_plane_in_both_views():
+    disparity_px = 192 * match_views(**{v: textured_pair()[v] for v in ("left", "right")})
+    inside = disparity_px[:, 4:-4, 16:-16]
+    assert (inside > 0).float().mean() > 0.95
+    torch.testing.assert_close(inside[inside > 0], torch.full_like(inside[inside > 0], 8.0), rtol=0, atol=0.25)
+
+
+def test_matching_finds_nothing_in_plain_views_and_little_in_unrelated_ones():
+    plain = torch.full((3, 64, 192), 0.5)
+    assert (match_views(plain, plain) > 0).float().mean() < 0.01
+    unrelated = match_views(textured_pair(seed=0).left, textured_pair(seed=1).right)
+    assert (unrelated > 0).float().mean() < 0.2
+
+
+def test_matching_is_within_3_px_of_the_truth_on_nine_tenths_of_what_it_matches_of_the_motorcycle():
+    sample = motorcycle()
+    found_px = sample.disparity_px.shape[1] * match_views(sample.left, sample.right)[0]
+    known = (found_px > 0) & sample.disparity_px.isfinite()
+    assert known.float().mean() > 0.7
+    assert ((found_px - sample.disparity_px).abs()[known] < 3).float().mean() > 0.9
+
+
+def test_what_is_unknown_is_filled_from_the_farther_neighbour_and_marked_by_its_sign():
+    disparity = torch.tensor([[[0.0, 0, 0, 0, 0], [0.2, 0, 0, 0.1, 0]]])
+    expected = torch.tensor([[[-0.2, -0.1, -0.1, -0.1, -0.1], [0.2, -0.1, -0.1, 0.1, -0.1]]])
+    torch.testing.assert_close(filled(disparity), expected)
+    assert (filled(torch.zeros(2, 3, 4)) == -FARTHEST).all()
+
+
+def test_rendered_labels_are_the_truth_of_each_view_and_matching_agrees_with_them(streets):
+    pairs = PairCache(KittiStereo(streets, truth="occ"))
+    exact, matched = RenderedPairs(pairs)[0].disparity, MatchedPairs(pairs)[0].disparity
+    truth = pairs.dataset[0].disparity_px / 128
+    torch.testing.assert_close(exact[0], truth.nan_to_num(FARTHEST), rtol=1e-3, atol=1e-5)
+    for view in (0, 1):
+        both = (matched[view] > 0) & (exact[view] > FARTHEST)
+        assert both.float().mean() > 0.3
+        assert 128 * (matched - exact)[view][both].abs().median() < 0.5
+        other_way_round = 128 * (matched[1 - view] - exact[view])[both].abs().median()
+        assert 128 * (matched - exact)[view][both].abs().median() < other_way_round
+
+
+def test_few_pairs_mixes_about_as_many_real_as_rendered_ones(streets):
+    cache = PairCache(KittiStereo(streets, truth="occ"))
+    one = PairCache([cache[0]])
+    data, _ = recipes.few_pairs(one, cache)
+    assert [type(part) for part in data.datasets] == [MatchedPairs] * 3 + [RenderedPairs]
+
+
+def test_a_network_learns_the_shift_of_a_plane_from_matches_and_leaves_its_own_record(tmp_path):
+    data, _ = recipes.few_pairs(PairCache([textured_pair(12, 64, 128)]))
+    torch.manual_seed(0)
+    config = TrainConfig(epochs=40, batch_size=1, learning_rate=1e-3, recipe="few-pairs")
+    network = DispResNet(width=0.25)
+    history = fit(network, data, config, progress=False, run_dir=tmp_path, validation_data=data)
+    columns = {
+        f"{part}_{term}"
+        for part in ("train", "validation")
+        for term in ("total", "relative", "logarithmic", "absolute")
+    }
+    assert columns <= set(history) and "train_appearance" not in history
+    with torch.no_grad():
+        found = network(data[0].left[None])[0][0, 0].median().item()
+    assert found == pytest.approx(12 / 128, rel=0.15)
+    assert history["validation_total"].iloc[-1] < 0.5 * history["validation_total"].iloc[0]
+
+
+def test_the_disparity_loss_counts_only_what_is_known_and_is_zero_at_the_truth():
+    loss, known = DisparityLoss(), torch.full((1, 2, 64, 64), 0.1)
+    images = torch.zeros(2, 1, 3, 64, 64)
+    maps = [torch.full((1, 2, 64 // 2**s, 64 // 2**s), 0.1) for s in range(4)]
+    known[..., 32:] = -0.3  # a guess
+    assert loss(maps, *images, known).total == 0
+    twice = loss([2 * m for m in maps], *images, known)
+    # Twice the disparity is half the depth: a relative error of one half, at weights 1 + 3 * 1/2.
+    assert twice.relative.item() == pytest.approx(2.5 * 0.5)
+    assert twice.absolute.item() == pytest.approx(2.5 * 0.1)
+    assert twice.logarithmic.item() == pytest.approx(2.5 * math.log(2))
+    assert twice.total.item() == pytest.approx(2.5 * (0.7 * 0.5 + 0.3 * math.log(2) + 20 * 0.1))
+    known[:] = 0
+    assert loss(maps, *images, known).total == 0
+
+
+def test_the_disparity_loss_says_what_to_do_about_pairs_without_disparity():
+    maps = [torch.full((1, 2, 64 // 2**s, 64 // 2**s), 0.1) for s in range(4)]
+    with pytest.raises(ValueError, match="wrap them in matching.MatchedPairs"):
+        DisparityLoss()(maps, *torch.zeros(2, 1, 3, 64, 64))
