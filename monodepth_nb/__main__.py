@@ -138,11 +138,11 @@ def follow_recipe(data: TrainingData, args) -> TrainingData:
             raise ValueError("--rendered belongs to --recipe few-pairs")
         data.train, data.transform = recipes.course(data.train)
         return data
-    pairs, besides = PairCache(data.train, args.size), None
+    besides = None
     if args.rendered:
         root = street_root(args.size, args.rendered, args.seed + OTHER_STREETS, Path(args.data_root))
         besides = PairCache(KittiStereo(root, truth="occ"), args.size)
-    train, transform = recipes.few_pairs(pairs, besides)
+    train, transform = recipes.few_pairs(data.train, besides)
     validation = data.validation and recipes.few_pairs(data.validation)[0]
     return TrainingData(train, validation, data.truth, transform)
 

@@ -202,7 +202,7 @@ class DisparityLoss(nn.Module):
         known = known[..., step // 2 :: step, step // 2 :: step]  # one of the pixels: a mean would blend edges
         valid = known > 0
         ratio = torch.where(valid, known / disparity.clamp(min=1e-3), 1.0)
-        errors = (ratio - 1).abs().clamp(max=5), ratio.log().abs(), (disparity - known).abs() * valid
+        errors = (ratio - 1).abs().clamp(max=5), ratio.log().abs(), (disparity - known).abs()
         share = (1.0 if scale == 0 else 0.5) / valid.sum().clamp(min=1)  # coarse maps count half
         terms = [(error * valid).sum() * share for error in errors]
         return DisparityTerms(sum(w * term for w, term in zip(self.WEIGHTS, terms, strict=True)), *terms)

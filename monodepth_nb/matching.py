@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from monodepth_nb.loading import PairCache, SharedRows
+from monodepth_nb.loading import SharedRows
 from monodepth_nb.networks import MAX_DISPARITY
 from monodepth_nb.sample import Sample
 
@@ -69,15 +69,15 @@ def filled(disparity: Tensor) -> Tensor:
 
 
 class MatchedPairs(Dataset):
-    """The pairs of a cache with the disparity that `match_views` finds in them, for `DisparityLoss`.
+    """Pairs of one size with the disparity that `match_views` finds in them, for `DisparityLoss`.
 
     yields Sample(left, right, name, disparity); disparity: (2, H, W) float32, left view first, in fractions of the
     width; negative where it is a guess (see `filled`), which places things but is not to be learnt
     """
 
-    def __init__(self, pairs: PairCache):
-        self.pairs = pairs
-        self.disparities = SharedRows((len(pairs), 2, *pairs.size), torch.float16, self.label)
+    def __init__(self, pairs: Dataset):
+        self.pairs, self.size = pairs, tuple(pairs[0]["left"].shape[-2:])
+        self.disparities = SharedRows((len(pairs), 2, *self.size), torch.float16, self.label)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -91,10 +91,10 @@ class MatchedPairs(Dataset):
 
 
 class RenderedPairs(MatchedPairs):
-    """The same of rendered streets, with the renderer's disparity. `pairs`: a cache of `KittiStereo(truth="occ")`."""
+    """The same of rendered streets, with their true disparity. pairs: `PairCache` of a `KittiStereo(truth="occ")`."""
 
     def label(self, index: int) -> Tensor:
         sample = self.pairs.dataset[index]
         truth = torch.stack((sample.disparity_px, sample.disparity_right_px)) / sample.disparity_px.shape[-1]
         truth = truth.nan_to_num(FARTHEST)  # the sky has none
-        return F.interpolate(truth[None], self.pairs.size, mode="nearest-exact")[0]  # sky: no truth
+        return F.interpolate(truth[None], self.size, mode="nearest-exact")[0]

@@ -8,12 +8,12 @@ from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric, Pa
 RECIPES = ("course", "few-pairs")
 
 
-def course(pairs: PairCache) -> tuple[Dataset, Compose]:
+def course(pairs: Dataset) -> tuple[Dataset, Compose]:
     """The pairs and their augmentation as published: for `MonodepthLoss`."""
     return pairs, Compose(MirroredFlip(), PairedPhotometric())
 
 
-def few_pairs(pairs: PairCache, streets: PairCache | None = None) -> tuple[Dataset, Compose]:
+def few_pairs(pairs: Dataset, streets: PairCache | None = None) -> tuple[Dataset, Compose]:
     """The pairs with disparity matched in them, varied widely: for `DisparityLoss`.
 
     streets: rendered ones of `KittiStereo(truth="occ")`, to learn from besides. The pairs are repeated to be about as

@@ -23,7 +23,7 @@
 # **The question.** Does a network trained without labels on a few hundred pairs beat the *pixel-mean baseline*, a
 # guess that looks at no picture, on scenes it has never seen?
 #
-# **Running time.** `smoke` seconds, `demo` about 11 minutes on two CPU cores, `paper` about an hour on a T4 (an
+# **Running time.** `smoke` seconds, `demo` about 13 minutes on two CPU cores, `paper` about an hour on a T4 (an
 # estimate). The run saves a checkpoint after every epoch: if it is cut off, run all again and it goes on.
 
 # %% tags=["setup"]
@@ -87,7 +87,6 @@ from monodepth_nb.evaluation import (
     to_pixels,
 )
 from monodepth_nb.inference import ask_for_photo, predict_photo
-from monodepth_nb.loading import PairCache
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import WeightsUnavailable
 from monodepth_nb.profiles import choose_profile
@@ -295,14 +294,14 @@ record.figure("points", figure)
 
 # %%
 few = Subset(data.train, range(min(profile.few_pairs, len(data.train))))
-matched, vary = recipes.few_pairs(PairCache(few))
-paste = PasteNearer(matched, MirroredFlip(p=0), p=1)
-examples = {"a pair": matched[0], "another": matched[1], "pasted together": paste(matched[0])}
+matched, vary = recipes.few_pairs(few)
+paste = PasteNearer([matched[1]], Compose(), p=1)
+examples = {"a pair": matched[0], "another": matched[1], "the other pasted in front": paste(matched[0])}
 record.figure("matched", figures.labels_figure(examples, f"{profile.name} profile, {data.label}"))
 
 # %% [markdown]
-# Black is what is not to be learnt from: no match that both directions agree on. The pasted pair takes from other
-# pairs whatever is nearer by a margin.
+# Black is what is not to be learnt from: no match that both directions agree on. On the right, whatever
+# is nearer in the other pair, by a margin, stands in front of the first.
 
 
 # %%

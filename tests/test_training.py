@@ -561,10 +561,13 @@ def test_ctrl_c_on_the_command_line_has_its_own_exit_status(tmp_path, monkeypatc
 
 
 def test_the_few_pairs_recipe_trains_from_the_command_line_and_resumes_only_as_such(tmp_path, capsys):
-    run = small_run("--epochs", "1", "--run-dir", str(tmp_path / "run"), "--data-root", str(tmp_path))
+    options = f"--data streets --scenes 4 --epochs 1 --run-dir {tmp_path}/run --data-root {tmp_path}".split()
+    run = small_run(*options)
     assert main([*run, "--recipe", "few-pairs", "--rendered", "2"]) == 0
     history = pd.read_csv(tmp_path / "run" / "history.csv")
-    assert "train_logarithmic" in history
+    assert {"train_logarithmic", "validation_logarithmic"} <= set(history)
+    first = [(folder / "training/image_2/000000_10.png").read_bytes() for folder in tmp_path.glob("streets_*")]
+    assert len(set(first)) == 2  # what is rendered besides is not what is held out
     assert main(run) == 2
     assert "recipe few-pairs (asked for: course)" in capsys.readouterr().err
     assert main([*run, "--rendered", "2"]) == 2
