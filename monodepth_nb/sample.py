@@ -15,7 +15,12 @@ class Sample(dict):
     focal_px      float, focal length in pixels of the full-size image
     baseline_m    float, distance between the cameras in metres
 
-    and, on rendered streets: `classes` (uint8 ids), `lane_paint` and `shiny` (bool), all (H_full, W_full).
+    and, on rendered streets: `classes` (uint8 ids), `lane_paint` and `shiny` (bool), `disparity_right_px` (float32, of
+    the right view), all (H_full, W_full);
+
+    and, where the network is to learn from known disparity (see matching.py):
+
+    disparity     (2, H, W) float32, left view first, in fractions of the image width; 0 or less = not to be learnt
     """
 
     def __getattr__(self, key):
