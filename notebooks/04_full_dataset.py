@@ -300,8 +300,8 @@ examples = {"a pair": matched[0], "another": matched[1], "the other pasted in fr
 record.figure("matched", figures.labels_figure(examples, f"{profile.name} profile, {data.label}"))
 
 # %% [markdown]
-# Black is what is not to be learnt from: no match that both directions agree on. On the right, whatever is nearer in
-# the other pair, by a margin, stands in front of the first.
+# Black patches are not to be learnt from: no match that both directions agree on. (The far distance is nearly black.)
+# On the right, whatever is nearer in the other pair, by a margin, stands in front of the first.
 
 
 # %%
@@ -328,15 +328,16 @@ pd.DataFrame(arms).T.round(3)
 
 # %% [markdown]
 # **Reading.** *In the stored run* (40 pairs, 300 steps, one seed) the course recipe does not beat the guess without a
-# picture: AbsRel 0.333 against 0.328. Matched disparity does, 0.297, and D1 falls from 12.1 to 11.1 %. Pasting and
-# zooming lower AbsRel once more, to 0.283, but D1 rises to 12.6 % and RMSE to 13.3 m: within so few steps the varied
-# streets are only half learnt, so the second half of the hypothesis stays open here. The network of the 800 pairs
-# above, 0.212, remains far ahead.
+# picture: AbsRel 0.333 against 0.328. Matched disparity does, 0.297, and D1 falls from 12.1 to 11.1 %. Pasting,
+# zooming and stronger recolouring lower AbsRel once more, to 0.283, but D1 rises to 12.6 % and RMSE to 13.3 m,
+# perhaps because so few steps are not enough for streets varied so much: the second half of the hypothesis stays open
+# here. The network of the 800 pairs above, 0.212, remains far ahead.
 #
 # On real pictures the same recipe was given 217 unlabelled KITTI pairs, 1,200 rendered streets beside them and 2,500
 # steps. On 23 frames of other drives AbsRel fell to 0.160 (0.147 to 0.170), from 0.218 for the pixel mean and 0.236
-# for the course recipe; D1 from 51.3 % and 49.8 % to 41.6 % (quarter width, 128 x 448, mean of three seeds). The
-# README has the steps one by one. Part of the gain in AbsRel is the loss, which imitates that metric.
+# for the course recipe; D1 from 51.3 % and 49.8 % to 41.6 % (quarter width; three seeds at 128 x 448, the course
+# recipe one seed at 128 x 256). The README has the steps one by one. Part of the gain in AbsRel is the loss, which
+# imitates that metric.
 #
 # ## Next to the literature
 # These methods learnt from 29,000 KITTI pairs (K) or more and were scored on the 200 labelled images of KITTI 2015,
@@ -369,8 +370,8 @@ else:
 # - Whether the network beat a guess without a picture is in the table, with its interval: that is claim C5's verdict
 #   on these scenes.
 # - Post-processing is a second look at the mirrored picture; the column figure shows whether and where it helps.
-# - From few pairs, what stereo matching measures in them teaches more than the appearance loss does; the table of the
-#   recipes says how much.
+# - From few pairs, whether what stereo matching measures in them teaches more than the appearance loss does is in the
+#   table of the recipes, for one seed.
 # - The history table shows whether the metric went on improving while the training loss fell. The last epoch is
 #   scored, not the best: choosing it on the test scenes would be peeking.
 #
