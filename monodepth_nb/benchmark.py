@@ -27,9 +27,9 @@ from monodepth_nb.loading import PairCache, draws, make_loader
 from monodepth_nb.losses import MonodepthLoss
 from monodepth_nb.networks import ENCODERS, DispResNet, SemanticDispResNet
 from monodepth_nb.pretrained import LEVELS, remembered_features
+from monodepth_nb.recipes import course
 from monodepth_nb.sample import Sample
 from monodepth_nb.training import TrainConfig, Trainer, autocast_dtype, seed_everything
-from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric
 
 # (width, height, width in pixels, batch size) of the settings that the notebooks use
 SETTINGS = ((1.0, 256, 512, 1), (1.0, 256, 512, 8), (0.25, 128, 256, 1), (0.25, 128, 256, 4))
@@ -193,8 +193,8 @@ def loading_seconds(batch_size: int, size: tuple[int, int], root: Path) -> tuple
 
     In this one process, which waits meanwhile. The workers that training on CUDA has hide most of it.
     """
-    augmentation = Compose(MirroredFlip(), PairedPhotometric())
-    loader = make_loader(PairCache(KittiStereo(root), size), batch_size, shuffle=True, transform=augmentation)
+    pairs, augmentation = course(PairCache(KittiStereo(root), size))
+    loader = make_loader(pairs, batch_size, shuffle=True, transform=augmentation)
     seconds = []
     for epoch in (1, 2, 3, 4):
         loader.dataset.set_epoch(epoch)
