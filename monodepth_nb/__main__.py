@@ -32,7 +32,6 @@ from monodepth_nb.training import (
     fit,
     seed_everything,
 )
-from monodepth_nb.transforms import Compose
 
 WRONG_USE = (ValueError, FileNotFoundError, CheckpointError)
 FAILURES = (TrainingDiverged, OutOfMemory, WeightsUnavailable, download.DownloadError)
@@ -88,7 +87,6 @@ class TrainingData:
     train: Dataset
     validation: Dataset | None
     truth: Dataset | None
-    transform: Compose | None = None
 
 
 def motorcycle_data(args) -> TrainingData:
@@ -131,20 +129,17 @@ def training_data(args) -> TrainingData:
     return folder_data(Path(args.data), args)
 
 
-def follow_recipe(data: TrainingData, args) -> TrainingData:
-    """The training data with what the recipe makes of it. Streets that are learnt from besides are rendered here."""
+def follow_recipe(data: TrainingData, args) -> tuple[recipes.Recipe, Dataset | None]:
+    """What the recipe makes of training and validation data. Streets that are learnt from besides are rendered here."""
     if args.recipe == "course":
         if args.rendered:
             raise ValueError("--rendered belongs to --recipe few-pairs")
-        data.train, data.transform = recipes.course(data.train)
-        return data
+        return recipes.course(data.train), data.validation
     besides = None
     if args.rendered:
         root = street_root(args.size, args.rendered, args.seed + OTHER_STREETS, Path(args.data_root))
         besides = PairCache(KittiStereo(root, truth="occ"), args.size)
-    train, transform = recipes.few_pairs(data.train, besides)
-    validation = data.validation and recipes.few_pairs(data.validation)[0]
-    return TrainingData(train, validation, data.truth, transform)
+    return recipes.few_pairs(data.train, besides), data.validation and recipes.few_pairs(data.validation).data
 
 
 def add_train(commands) -> None:
@@ -186,12 +181,15 @@ def train(args) -> int:
         with first_process_first():  # it downloads and renders for all
             # The network first: weights that cannot be had are to be said before a long download.
             model = DispResNet(args.encoder, args.width, args.upsampling, args.trainable_encoder, args.weights)
-            data = follow_recipe(training_data(args), args)
+            data = training_data(args)
+            recipe, validation = follow_recipe(data, args)
+        if args.no_augmentation:
+            recipe = recipes.Recipe(recipe.data)
         if process_rank() == 0:
-            print(f"device: {device}; training pairs: {len(data.train)}; run folder: {args.run_dir}")
+            print(f"device: {device}; training pairs: {len(recipe.data)}; run folder: {args.run_dir}")
         history = fit(
-            model, data.train, config, validation_data=data.validation, truth_data=data.truth,
-            transform=None if args.no_augmentation else data.transform, run_dir=args.run_dir, device=device,
+            model, recipe.data, config, validation_data=validation, truth_data=data.truth, transform=recipe.transform,
+            late_transform=recipe.late_transform, run_dir=args.run_dir, device=device,
         )  # fmt: skip
         if len(history) < config.epochs:
             return INTERRUPTED

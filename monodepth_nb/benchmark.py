@@ -193,8 +193,8 @@ def loading_seconds(batch_size: int, size: tuple[int, int], root: Path) -> tuple
 
     In this one process, which waits meanwhile. The workers that training on CUDA has hide most of it.
     """
-    pairs, augmentation = course(PairCache(KittiStereo(root), size))
-    loader = make_loader(pairs, batch_size, shuffle=True, transform=augmentation)
+    recipe = course(PairCache(KittiStereo(root), size))
+    loader = make_loader(recipe.data, batch_size, shuffle=True, transform=recipe.transform)
     seconds = []
     for epoch in (1, 2, 3, 4):
         loader.dataset.set_epoch(epoch)

@@ -92,11 +92,13 @@ def fits_in_memory(size_bytes: int) -> bool:
 class TrainingPairs(Dataset):
     """Both views of each sample of `dataset`, changed by `transform` with draws of (seed, epoch, index).
 
+    late: (epoch, transform); from that epoch on, this transform instead.
     Call `set_epoch` before each epoch, as with PyTorch's DistributedSampler.
     """
 
-    def __init__(self, dataset: Dataset, transform=None, seed: int = 0):
+    def __init__(self, dataset: Dataset, transform=None, seed: int = 0, late: tuple | None = None):
         self.dataset, self.transform, self.seed = dataset, transform, seed
+        self.late = late or (float("inf"), None)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # loader workers outlive an epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -109,9 +111,9 @@ class TrainingPairs(Dataset):
         sample = self.dataset[index]
         # Not the truth, whose size may differ.
         pair = Sample({key: sample[key] for key in ("left", "right", "name", "disparity") if key in sample})
-        if self.transform is None:
-            return pair
-        return self.transform(pair, draws(self.seed, self.epoch.item(), index))
+        epoch, (late_from, late_transform) = self.epoch.item(), self.late
+        transform = self.transform if epoch < late_from else late_transform
+        return transform(pair, draws(self.seed, epoch, index)) if transform else pair
 
 
 class EpochBatches(Sampler[list[int]]):
@@ -149,6 +151,7 @@ def make_loader(
     *,
     shuffle: bool = False,
     transform=None,
+    late: tuple | None = None,
     seed: int = 0,
     workers: int = 0,
     pin_memory: bool = False,
@@ -156,7 +159,7 @@ def make_loader(
     world: int = 1,
 ) -> DataLoader:
     """Batches of `left`, `right` (B, 3, H, W) float32; call `loader.dataset.set_epoch` before each epoch."""
-    pairs = TrainingPairs(dataset, transform, seed)
+    pairs = TrainingPairs(dataset, transform, seed, late)
     return DataLoader(
         pairs,
         batch_sampler=EpochBatches(pairs, batch_size, shuffle, rank, world),

@@ -1,5 +1,7 @@
 """What the network learns from and how pairs are varied: as published, or for a few hundred pairs."""
 
+from typing import NamedTuple
+
 from torch.utils.data import ConcatDataset, Dataset
 
 from monodepth_nb.loading import PairCache
@@ -8,16 +10,27 @@ from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric, Pa
 RECIPES = ("course", "few-pairs")
 
 
-def course(pairs: Dataset) -> tuple[Dataset, Compose]:
-    """The pairs and their augmentation as published: for `MonodepthLoss`."""
-    return pairs, Compose(MirroredFlip(), PairedPhotometric())
+class Recipe(NamedTuple):
+    """What `fit` gets: what to learn from, how it is varied, and how in the last epochs (None: in the same way)."""
+
+    data: Dataset
+    transform: Compose | None = None
+    late_transform: Compose | None = None
 
 
-def few_pairs(pairs: Dataset, streets: PairCache | None = None) -> tuple[Dataset, Compose]:
+def course(pairs: Dataset) -> Recipe:
+    """The pairs, varied as published: for `MonodepthLoss`."""
+    return Recipe(pairs, Compose(MirroredFlip(), PairedPhotometric()))
+
+
+def few_pairs(pairs: Dataset, streets: PairCache | None = None) -> Recipe:
     """The pairs with disparity matched in them, varied widely: for `DisparityLoss`.
 
     streets: rendered ones of `KittiStereo(truth="occ")`, to learn from besides. The pairs are repeated to be about as
              many, so that half of what the network sees is real.
+
+    Zoomed and pasted streets are nearer than streets are, and the road is not where it always is. So the last epochs
+    do without (as YOLOX ends without its mosaics, arXiv:2107.08430), or the network would go on answering too near.
     """
     from monodepth_nb.matching import MatchedPairs, RenderedPairs  # OpenCV is needed here only
 
@@ -25,4 +38,4 @@ def few_pairs(pairs: Dataset, streets: PairCache | None = None) -> tuple[Dataset
     if streets:
         data = ConcatDataset([data] * max(1, round(len(streets) / len(pairs))) + [RenderedPairs(streets)])
     vary = Compose(MirroredFlip(), Zoom(), StrongPhotometric())
-    return data, Compose(vary, PasteNearer(data, vary))
+    return Recipe(data, Compose(vary, PasteNearer(data, vary)), Compose(MirroredFlip(), StrongPhotometric()))

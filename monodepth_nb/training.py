@@ -139,7 +139,9 @@ class Trainer:
 
     def __init__(self, model: nn.Module, config: TrainConfig, loss: nn.Module, device: torch.device):
         self.device, self.dtype = device, autocast_dtype(config.precision, device)
-        self.layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        # Units for 16-bit numbers want it, also those of CPUs: 1.2 to 1.3 times the speed.
+        channels_last = device.type == "cuda" or self.dtype != torch.float32
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=self.layout)
         self.loss = loss.to(device)
         self.network = wrapped(self.model, config, device)
@@ -340,16 +342,21 @@ def image_size(data: Dataset) -> tuple[int, int]:
 
 
 def make_loaders(
-    train_data: Dataset, validation_data: Dataset | None, transform, config: TrainConfig, device: torch.device
+    train_data: Dataset, validation_data: Dataset | None, transforms: tuple, config: TrainConfig, device: torch.device
 ) -> tuple[DataLoader, DataLoader | None]:
-    """This process's share of the batches. Only training is shuffled and augmented."""
+    """This process's share of the batches. Only training is shuffled and augmented.
+
+    transforms: of the training pairs, first and in the last quarter of the epochs (None: no other)
+    """
+    transform, late_transform = transforms
+    late = (config.epochs - config.epochs // 4 + 1, late_transform) if late_transform else None
     cuda = device.type == "cuda"
     workers = config.workers
     if workers is None:  # a CPU has none to spare, and a few pairs are not worth them
         workers = min(8, (os.cpu_count() or 1) // 2) if cuda and len(train_data) > config.batch_size else 0
     options = {"batch_size": config.batch_size, "seed": config.seed, "pin_memory": cuda}
     options |= {"rank": process_rank(), "world": process_count()}
-    train_loader = make_loader(train_data, shuffle=True, transform=transform, workers=workers, **options)
+    train_loader = make_loader(train_data, shuffle=True, transform=transform, late=late, workers=workers, **options)
     return train_loader, make_loader(validation_data, **options) if validation_data else None
 
 
@@ -367,6 +374,7 @@ def fit(
     truth_data: Dataset | None = None,
     loss: nn.Module | None = None,
     transform=None,
+    late_transform=None,
     run_dir: str | Path | None = None,
     device: torch.device | None = None,
     on_epoch=None,
@@ -378,6 +386,7 @@ def fit(
     truth_data: Samples with ground truth, to score the network on every `config.metrics_every` epochs
     loss:       default: of `config.recipe`, `MonodepthLoss` with the paper's weights or `DisparityLoss`
     transform:  augmentation, called as transform(sample, generator); draws depend on (seed, epoch, index)
+    late_transform: takes its place in the last quarter of the epochs; None: none does
     run_dir:    folder for checkpoints, history and figures. If it holds an unfinished run of these settings,
                 that is taken up and ends exactly as if it had not been interrupted
     device:     default: `choose_device()`; the model stays there, in eval mode
@@ -396,7 +405,9 @@ def fit(
     if loss is None:
         loss = MonodepthLoss(padding=config.padding) if config.recipe == "course" else DisparityLoss()
     trainer = Trainer(model, config, loss, device)
-    train_loader, validation_loader = make_loaders(train_data, validation_data, transform, config, device)
+    train_loader, validation_loader = make_loaders(
+        train_data, validation_data, (transform, late_transform), config, device
+    )
 
     settings = checkpoints.settings_of(config, train_data, process_count())
     history = checkpoints.resume(run_dir, model, settings, trainer.parts()) if run_dir else []

@@ -1,5 +1,7 @@
 """Batches: decoded once, the same for any number of workers and processes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,10 @@ def epochs_of(loader, epochs=2):
     return found
 
 
+def painted(value, sample, generator):
+    return Sample(sample, left=torch.full_like(sample["left"], value))
+
+
 def test_draws_depend_on_every_part_of_the_key():
     numbers = {torch.rand(1, generator=draws(*key)).item() for key in [(0, 1, 2), (1, 0, 2), (0, 2, 1), (0, 1)]}
     assert len(numbers) == 4
@@ -57,6 +63,13 @@ def test_order_and_augmentation_change_from_epoch_to_epoch_and_with_the_seed():
         (first, second), (other, _) = (epochs_of(loader) for loader in loaders)
         assert not torch.equal(first, second)
         assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_late_transform_takes_the_others_place_from_its_epoch_on_also_in_workers(workers):
+    first, late = partial(painted, 0.1), partial(painted, 0.9)
+    found = epochs_of(make_loader(CountingPairs(2), 2, transform=first, late=(2, late), workers=workers), epochs=3)
+    torch.testing.assert_close([views.unique().item() for views in found], [0.1, 0.9, 0.9])
 
 
 def test_two_processes_share_the_batches_that_one_process_sees_at_twice_the_size():

@@ -73,12 +73,25 @@ def test_rendered_labels_are_the_truth_of_each_view_and_matching_agrees_with_the
 def test_few_pairs_mixes_about_as_many_real_as_rendered_ones(streets):
     cache = PairCache(KittiStereo(streets, truth="occ"))
     one = PairCache([cache[0]])
-    data, _ = recipes.few_pairs(one, cache)
+    data = recipes.few_pairs(one, cache).data
     assert [type(part) for part in data.datasets] == [MatchedPairs] * 3 + [RenderedPairs]
 
 
+def test_the_few_pairs_recipe_ends_with_streets_of_their_own_size_and_place():
+    recipe = recipes.few_pairs(PairCache([textured_pair(12, 64, 128)]))
+    own = recipe.data[0].disparity
+    possible = own, own.flip(0).flip(-1)  # mirrored
+    for seed in range(8):
+        first, late = (
+            t(recipe.data[0], torch.Generator().manual_seed(seed)).disparity
+            for t in (recipe.transform, recipe.late_transform)
+        )
+        assert any(torch.equal(late, p) for p in possible)
+        assert not any(torch.equal(first, p) for p in possible)
+
+
 def test_a_network_learns_the_shift_of_a_plane_from_matches_and_leaves_its_own_record(tmp_path):
-    data, _ = recipes.few_pairs(PairCache([textured_pair(12, 64, 128)]))
+    data = recipes.few_pairs(PairCache([textured_pair(12, 64, 128)])).data
     torch.manual_seed(0)
     config = TrainConfig(epochs=40, batch_size=1, learning_rate=1e-3, recipe="few-pairs")
     network = DispResNet(width=0.25)
@@ -86,7 +99,7 @@ def test_a_network_learns_the_shift_of_a_plane_from_matches_and_leaves_its_own_r
     columns = {
         f"{part}_{term}"
         for part in ("train", "validation")
-        for term in ("total", "relative", "logarithmic", "absolute")
+        for term in ("total", "relative", "logarithmic", "absolute", "outliers")
     }
     assert columns <= set(history) and "train_appearance" not in history
     with torch.no_grad():
@@ -106,9 +119,18 @@ def test_the_disparity_loss_counts_only_what_is_known_and_is_zero_at_the_truth()
     assert twice.relative.item() == pytest.approx(2.5 * 0.5)
     assert twice.absolute.item() == pytest.approx(2.5 * 0.1)
     assert twice.logarithmic.item() == pytest.approx(2.5 * math.log(2))
-    assert twice.total.item() == pytest.approx(2.5 * (0.7 * 0.5 + 0.3 * math.log(2) + 20 * 0.1))
+    # D1 allows 5 % of 0.1, and the error is 20 times that.
+    assert twice.outliers.item() == pytest.approx(2.5 * (1 - math.exp(-10)))
+    sum_of_terms = 0.7 * 0.5 + 0.3 * math.log(2) + 20 * 0.1 + 1.5 * (1 - math.exp(-10))
+    assert twice.total.item() == pytest.approx(2.5 * sum_of_terms)
     known[:] = 0
     assert loss(maps, *images, known).total == 0
+
+
+def test_three_kitti_pixels_are_allowed_however_far_away_a_surface_is():
+    maps = [torch.full((1, 2, 64 // 2**s, 64 // 2**s), 5 / 1242) for s in range(4)]
+    terms = DisparityLoss()(maps, *torch.zeros(2, 1, 3, 64, 64), torch.full((1, 2, 64, 64), 2 / 1242))
+    assert terms.outliers.item() == pytest.approx(2.5 * (1 - math.exp(-0.5)), rel=1e-4)
 
 
 def test_the_disparity_loss_says_what_to_do_about_pairs_without_disparity():

@@ -180,6 +180,17 @@ def test_augmentation_differs_between_pairs_and_epochs():
     assert len(set(drawn)) == 6
 
 
+@pytest.mark.parametrize(("epochs", "late_epochs"), [(8, 2), (5, 1), (3, 0)])
+def test_the_late_transform_varies_the_last_quarter_of_the_epochs(epochs, late_epochs):
+    calls = []
+
+    def noted(name):
+        return lambda sample, generator: calls.append(name) or sample
+
+    tiny_fit(tiny(), epochs, count=1, transform=noted("first"), late_transform=noted("late"))
+    assert calls == ["first"] * (epochs - late_epochs) + ["late"] * late_epochs
+
+
 def test_predictions_leave_the_mode_alone_and_do_not_depend_on_the_batch_size():
     model = tiny().train()
     one, all_at_once = (predict_disparity(model, pairs(3), batch_size=b) for b in (1, 8))
@@ -572,6 +583,20 @@ def test_the_few_pairs_recipe_trains_from_the_command_line_and_resumes_only_as_s
     assert "recipe few-pairs (asked for: course)" in capsys.readouterr().err
     assert main([*run, "--rendered", "2"]) == 2
     assert "--rendered belongs to --recipe few-pairs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "late"),
+    [("", True, False), ("--recipe few-pairs", True, True), ("--recipe few-pairs --no-augmentation", False, False)],
+)
+def test_the_command_line_hands_on_how_a_recipe_varies_the_pairs(options, first, late, tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        "monodepth_nb.__main__.fit", lambda *_, **options: given.update(options) or pd.DataFrame([{}, {}])
+    )
+    arguments = f"--data streets --scenes 4 --epochs 2 --run-dir {tmp_path}/run --data-root {tmp_path} {options}"
+    assert main(small_run(*arguments.split())) == 0
+    assert [given[name] is not None for name in ("transform", "late_transform")] == [first, late]
 
 
 def test_unknown_names_are_answered_by_the_known_ones(tmp_path, capsys):
