@@ -279,7 +279,7 @@ figure = figures.point_cloud_figure(picture, predicted_px, focal_full_px, scene.
 record.figure("points", figure)
 
 # %% [markdown]
-# ## Few pairs: a recipe that generalises
+# ## Few pairs: do matched disparity and mixed streets help?
 # Streets cost nothing when they are rendered. Real pairs are few, and often a second apart: with a few dozen, the
 # network learns their look by heart before the appearance loss has taught it what a car is. Two remedies need no
 # label either:
