@@ -33,7 +33,7 @@ from monodepth_nb.training import (
     seed_everything,
 )
 
-WRONG_USE = (ValueError, FileNotFoundError, CheckpointError)
+WRONG_USE = (ValueError, OSError, CheckpointError)
 FAILURES = (TrainingDiverged, OutOfMemory, WeightsUnavailable, download.DownloadError)
 OTHER_STREETS = 1000  # added to the seed of --data streets, so that --rendered gives others
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
@@ -107,11 +107,8 @@ def folder_data(root: Path, args) -> TrainingData:
     everything = KittiStereo(root)
     train, validation = split_by_scene(everything)
     held_out = {everything.names[i] for i in validation.indices}
-    kinds = [kind for kind in ("noc", "occ") if (everything.folder / f"disp_{kind}_0").is_dir()]
-    truth = None
-    if kinds:  # the paper scored "noc"
-        labelled = KittiStereo(root, truth=kinds[0], size=args.size)
-        truth = Subset(labelled, [i for i, name in enumerate(labelled.names) if name in held_out])
+    kinds = truth_kinds(everything)
+    truth = part(KittiStereo(root, truth=kinds[0], size=args.size), held_out, True) if kinds else None
     return TrainingData(PairCache(train, args.size), PairCache(validation, args.size), truth)
 
 
@@ -318,7 +315,7 @@ def evaluate(args) -> None:
     network = load_network(args.checkpoint, args.device or choose_device())
     root = download.download_kitti2015(args.data_root) if args.data == "kitti2015" else Path(args.data)
     everything = KittiStereo(root)
-    kinds = [kind for kind in ("noc", "occ") if (everything.folder / f"disp_{kind}_0").is_dir()]
+    kinds = truth_kinds(everything)
     if not kinds:
         raise ValueError(f"{everything.folder} has neither disp_noc_0 nor disp_occ_0: nothing to score against")
     camera = {"focal_px": args.focal_px, "baseline_m": args.baseline_m}
@@ -330,6 +327,11 @@ def evaluate(args) -> None:
         baseline = PixelMeanBaseline(training[kinds[0]])
     label = f"{Path(args.checkpoint)} on {len(scored[kinds[0]])} scenes of {root.name}"
     print(write_report(network, scored, tuple(network.size), args.out, label, baseline))
+
+
+def truth_kinds(data: KittiStereo) -> list[str]:
+    """Kinds of ground truth that there are; the paper's comes first."""
+    return [kind for kind in ("noc", "occ") if (data.folder / f"disp_{kind}_0").is_dir()]
 
 
 def part(data: KittiStereo, names: set[str], keep: bool) -> Subset:

@@ -113,7 +113,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Modul
     state = load(path)
     if state["arguments"] is None:
         raise CheckpointError(f"{path} says not how to build its network: build it, use load(path)['model']")
-    model = build_network(state["arguments"], download=False)
+    model = build_network(state["arguments"])
     load_weights(model, state, path)
     model.size = tuple(state["settings"]["image_size"])
     return model.to(device, memory_format=torch.channels_last).eval()  # predicts faster, also on CPUs
@@ -132,14 +132,16 @@ def load_weights(model: nn.Module, state: dict, path: Path) -> None:
 def resume(folder: Path, model: nn.Module, settings: dict, parts: dict) -> list[dict]:
     """Put model, `parts` and random generators in the state of last.pt; returns its history, else [].
 
-    Raises CheckpointError if the run had other settings. More epochs may be asked for where the schedule does
-    not depend on their number.
+    Raises CheckpointError if the run had another network or other settings. More epochs may be asked for where
+    neither the schedule nor the recipe depends on their number.
     """
     path = folder / "last.pt"
     if not path.exists():
         return []
     state = load(path)
-    require_same_settings(state["settings"], settings, len(state["history"]), folder)
+    network = {"network": getattr(model, "arguments", None)}
+    before = state["settings"] | {"network": state["arguments"]}
+    require_same_settings(before, settings | network, len(state["history"]), folder)
     load_weights(model, state, path)
     for name, part in parts.items():
         part.load_state_dict(state[name])
@@ -149,12 +151,13 @@ def resume(folder: Path, model: nn.Module, settings: dict, parts: dict) -> list[
 
 def require_same_settings(old: dict, new: dict, epochs_done: int, folder: Path) -> None:
     differing = {name for name in old | new if old.get(name) != new.get(name)} - set(FREE_SETTINGS)
-    if new["schedule"] == "constant" and new["epochs"] >= epochs_done:
+    lengthenable = new["schedule"] == "constant" and new["recipe"] == "course"
+    if lengthenable and new["epochs"] >= epochs_done:
         differing.discard("epochs")
     if differing:
         lines = [f"{name} {old.get(name)} (asked for: {new.get(name)})" for name in sorted(differing)]
-        if "epochs" in differing and new["schedule"] != "constant":
-            lines.append("and this schedule is laid over all epochs, so their number cannot change half-way")
+        if "epochs" in differing and not lengthenable:
+            lines.append("and schedule and recipe are laid over all epochs, so their number cannot change half-way")
         remedy = "use its settings, or another folder, or delete that one"
         raise CheckpointError(f"{folder} has a run of {', '.join(lines)}: {remedy}")
 

@@ -18,12 +18,12 @@ def set_repository(root: Path, address: str) -> list[Path]:
     if not match:
         raise ValueError(f"{address!r} is not an address like https://github.com/you/name")
     readme = root / "README.md"
-    old = BADGE.search(readme.read_text())[1]
+    old = BADGE.search(readme.read_text(encoding="utf-8"))[1]
     changed = []
     for path in (readme, *sorted((root / "notebooks").glob("0*.*"))):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if old in text and old != match[1]:
-            path.write_text(text.replace(old, match[1]))
+            path.write_text(text.replace(old, match[1]), encoding="utf-8")
             changed.append(path)
     return changed
 

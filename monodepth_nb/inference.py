@@ -127,11 +127,12 @@ def predict_photos(
 
     size:    (height, width) of the images that the network gets; photos of any aspect are squeezed to it
     returns: messages of the photos that failed; all others are done
-    Raises ValueError if `folder` cannot be written to, or `ply` is asked for without a camera.
+    Raises OSError if there can be no such folder, ValueError if `ply` is asked for without a camera.
     """
     if ply and camera is None:
         raise ValueError("a point cloud is in metres: give the focal length in pixels and the baseline in metres")
-    folder = writable(Path(folder))
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     names, failures = unique_names(photos), {}
     with tqdm(total=len(photos), desc="predicting", unit="photo") as bar:
         for start in range(0, len(photos), batch_size):
@@ -184,17 +185,6 @@ def ask_for_photo(path: str | Path | None = None) -> str | Path | None:
 # ---- Writing results ----
 
 
-def writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".monodepth_nb"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write to {folder} ({error.strerror}): choose another output folder") from error
-    return folder
-
-
 def unique_names(photos: list[Path]) -> dict[Path, str]:
     """What result files begin with: the photo's name without suffix, numbered where two have the same."""
     names, seen = {}, set()
@@ -209,7 +199,7 @@ def unique_names(photos: list[Path]) -> dict[Path, str]:
 
 
 def write_results(
-    folder: Path, name: str, photo: Photo, disparity: np.ndarray, camera: Camera | None = None, ply: bool = False
+    folder: Path, name: str, photo: Photo, disparity: np.ndarray, camera: Camera | None, ply: bool
 ) -> None:
     """All files of one photo, each named NAME_... in `folder`.
 

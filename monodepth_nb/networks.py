@@ -168,12 +168,6 @@ class DispResNet(nn.Module):
         self.decoder = Decoder(self.encoder.channels, width, upsampling)
         initialise(self.decoder)
 
-    @property
-    def pretrained(self) -> str:
-        """What the encoder knew before training, for tables and figures."""
-        trunk, weights = ENCODERS[self.arguments["encoder"]], self.arguments["weights"]
-        return f"{trunk}, {IMAGENET_WEIGHTS.get(weights, weights)} weights" if trunk else "nothing"
-
     def forward(self, image: Tensor) -> list[Tensor]:
         check_size(image)
         return self.decoder(self.encoder(image))
@@ -245,27 +239,21 @@ class SemanticDispResNet(nn.Module):
         for new in (self.encoder.scratch, self.encoder.joins, self.decoder):
             initialise(new)
 
-    @property
-    def pretrained(self) -> str:
-        """What the frozen features come from, for tables and figures."""
-        return f"{self.arguments['trunk']}, {self.arguments['weights']} weights"
-
     def forward(self, image: Tensor) -> list[Tensor]:
         check_size(image)
         return self.decoder(self.encoder(image))
 
 
-def build_network(arguments: dict, download: bool = True) -> nn.Module:
-    """The network whose `arguments` these are; without `download`, one that waits for `load_state_dict`.
+def build_network(arguments: dict) -> nn.Module:
+    """The network whose `arguments` these are, with random weights: it waits for `load_state_dict`.
 
-    That one needs no file of pretrained weights, for frozen tensors are in the checkpoint too; it is labelled
-    by the weights that it will hold.
+    It needs no file of pretrained weights, for frozen tensors are in the checkpoint too.
     """
-    options = dict(arguments)
+    options = arguments | {"weights": "random"}
     kind = options.pop("network", None)
     check_option("network", kind, NETWORKS)
-    network = NETWORKS[kind](**(options if download else {**options, "weights": "random"}))
-    network.arguments["weights"] = arguments["weights"]
+    network = NETWORKS[kind](**options)
+    network.arguments = dict(arguments)
     return network
 
 

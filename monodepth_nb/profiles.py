@@ -70,9 +70,9 @@ PROFILES = {
 }  # fmt: skip
 
 
-def choose_profile(name: str | None = None) -> Profile:
-    """The profile called `name`, else the one in MONODEPTH_PROFILE, else "paper" on a GPU and "demo" on a CPU."""
-    name = name or os.environ.get("MONODEPTH_PROFILE") or ("paper" if torch.cuda.is_available() else "demo")
+def choose_profile() -> Profile:
+    """The profile in MONODEPTH_PROFILE, else "paper" on a GPU and "demo" on a CPU."""
+    name = os.environ.get("MONODEPTH_PROFILE") or ("paper" if torch.cuda.is_available() else "demo")
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r} (MONODEPTH_PROFILE); known: {', '.join(PROFILES)}")
     return PROFILES[name]

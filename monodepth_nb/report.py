@@ -128,12 +128,12 @@ def as_markdown(label: str, tables: dict[str, pd.DataFrame]) -> str:
     return "\n".join([*parts, "## Published\n", published, markdown_table(PUBLISHED)])
 
 
-def markdown_table(frame: pd.DataFrame, digits: int = 3) -> str:
+def markdown_table(frame: pd.DataFrame) -> str:
     """A frame, with its index, as a Markdown table; NaN is a blank."""
 
     def text(value) -> str:
         if isinstance(value, float):
-            return "" if np.isnan(value) else f"{value:.{digits}f}"
+            return "" if np.isnan(value) else f"{value:.3f}"
         return f"{value:,}" if isinstance(value, int) else str(value)
 
     rows = frame.reset_index().astype(object)

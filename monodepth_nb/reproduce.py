@@ -21,6 +21,7 @@ from nbconvert import HTMLExporter
 from PIL import Image
 from tqdm import tqdm
 
+from monodepth_nb.checkpoints import write_whole
 from monodepth_nb.profiles import Profile, choose_profile
 from monodepth_nb.results import BUILD, ROOT, load_results
 
@@ -94,14 +95,13 @@ def hide_home(output) -> None:
 def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Write the .ipynb as one piece: a kill leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(jupytext.writes(notebook, fmt="ipynb"))
-    temporary.replace(path)
+    text = jupytext.writes(notebook, fmt="ipynb")
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def write_html(notebook: nbformat.NotebookNode, path: Path) -> None:
     body, _ = HTMLExporter().from_notebook_node(notebook)
-    path.write_text(body)
+    path.write_text(body, encoding="utf-8")
 
 
 def write_page(profile: Profile, minutes: float) -> Path:
@@ -123,7 +123,7 @@ def write_page(profile: Profile, minutes: float) -> Path:
     sections += "<h2>Results</h2>" + table(summary.agg(["mean", "min", "max", "count"]).reset_index())
     provenance = f"{profile.label('all notebooks')}; {time.strftime('%Y-%m-%d')}; {minutes:.0f} min in total"
     page = BUILD / "index.html"
-    page.write_text(PAGE.format(provenance=html.escape(provenance), links=links, sections=sections))
+    page.write_text(PAGE.format(provenance=html.escape(provenance), links=links, sections=sections), encoding="utf-8")
     return page
 
 

@@ -4,7 +4,6 @@ COCO's weights know car and person but no road, building or sky, and they must b
 this network stand in for them: `SemanticDispResNet(weights="streets:PATH", trunk="resnet18")`.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from monodepth_nb.checkpoints import write_whole
 from monodepth_nb.kitti import KittiStereo, split_by_scene
 from monodepth_nb.pretrained import segmentation_trunk
 from monodepth_nb.sample import Sample
@@ -36,16 +36,15 @@ class Segmenter(nn.Module):
 
     A fully convolutional network (Long, Shelhamer and Darrell, CVPR 2015) that joins all five levels.
 
-    trunk:   "resnet18", "resnet34" or "resnet50"; trained along
-    weights: what the trunk starts from, see `pretrained.Trunk`
+    trunk: "resnet18", "resnet34" or "resnet50"; trained along, from random weights
 
     forward: (B, 3, H, W), RGB in [0, 1] -> (B, len(classes), H, W)
     """
 
-    def __init__(self, classes: Sequence[str] = CLASSES, trunk: str = "resnet18", weights: str = "random"):
+    def __init__(self, classes: Sequence[str] = CLASSES, trunk: str = "resnet18"):
         super().__init__()
         self.classes = tuple(classes)
-        self.trunk = segmentation_trunk(trunk, weights, trainable=True)
+        self.trunk = segmentation_trunk(trunk, "random", trainable=True)
         self.scores = nn.ModuleList(nn.Conv2d(c, len(self.classes), 1) for c in self.trunk.channels)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -57,24 +56,16 @@ class Segmenter(nn.Module):
 
 
 def train_segmenter(
-    dataset: Dataset,
-    size: tuple[int, int] = (128, 256),
-    epochs: int = 20,
-    batch_size: int = 4,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
-    trunk: str = "resnet18",
-    weights: str = "random",
-    device: torch.device | None = None,
+    dataset: Dataset, size: tuple[int, int], epochs: int, seed: int = 0
 ) -> tuple[Segmenter, pd.DataFrame]:
     """Train on the left views of `dataset`, whose samples have `classes`; half of the batches are mirrored.
 
-    Adam, its rate rising and falling once. Returns the network, on `device`, and the history: epoch, loss,
+    Adam at batches of 4, its rate rising to 1e-3 and falling once. Returns the network and the history: epoch, loss,
     accuracy (share of pixels named rightly).
     """
-    device = torch.device(device or choose_device())
+    device, batch_size, learning_rate = choose_device(), 4, 1e-3
     torch.manual_seed(seed)
-    model = Segmenter(trunk=trunk, weights=weights).to(device)
+    model = Segmenter().to(device)
     images, labels = load_labelled(dataset, size)
     rarity = class_weights(labels).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
@@ -144,7 +135,7 @@ def segment(model: Segmenter, image: Tensor, full_size: tuple[int, int] | None =
     return scores[0].argmax(0).to("cpu", torch.uint8)
 
 
-def evaluate_segmenter(model: Segmenter, dataset: Dataset, size: tuple[int, int] = (128, 256)) -> dict[str, float]:
+def evaluate_segmenter(model: Segmenter, dataset: Dataset, size: tuple[int, int]) -> dict[str, float]:
     """`class_scores` on `dataset`: images seen at `size`, classes compared at the size of their maps."""
 
     def predict(sample):
@@ -153,7 +144,7 @@ def evaluate_segmenter(model: Segmenter, dataset: Dataset, size: tuple[int, int]
     return class_scores(predict, dataset)
 
 
-def position_scores(train: Dataset, dataset: Dataset, size: tuple[int, int] = (128, 256)) -> dict[str, float]:
+def position_scores(train: Dataset, dataset: Dataset, size: tuple[int, int]) -> dict[str, float]:
     """`class_scores` without learning: at each position, the class most common there in `train`."""
     labels = load_labelled(train, size)[1]
     common = torch.stack([(labels == k).sum(0) for k in range(len(CLASSES))]).argmax(0)  # (h, w)
@@ -206,10 +197,9 @@ def save_segmenter(model: Segmenter, path: str | Path) -> Path:
     """Write the file that `load_segmenter` and the weights "streets:PATH" read: beside it, then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     saved = {"trunk": model.trunk.name, "classes": model.classes, "tensors": model.state_dict()}
-    torch.save(saved, unfinished)
-    return unfinished.replace(path)
+    write_whole(path, lambda part: torch.save(saved, part))
+    return path
 
 
 def load_segmenter(path: str | Path) -> Segmenter:
@@ -220,17 +210,16 @@ def load_segmenter(path: str | Path) -> Segmenter:
 
 
 def train_on_streets(
-    root: str | Path, out: str | Path, size: tuple[int, int] = (128, 256), epochs: int = 20, **options
+    root: str | Path, out: str | Path, size: tuple[int, int], epochs: int, seed: int = 0
 ) -> pd.DataFrame:
     """Train on the first four fifths of the rendered streets below `root`, score on the rest, unseen scenes.
 
     Writes to the folder `out`: `segmenter.pt`, `segmenter.csv` (the returned table: intersection over union
     of the network and of the most common class at each position) and `segmenter.png` (an unseen scene).
-    options: of `train_segmenter`
     """
     out = Path(out)
     train, unseen = split_by_scene(KittiStereo(root, truth="occ", size=size))
-    model, _ = train_segmenter(train, size, epochs, **options)
+    model, _ = train_segmenter(train, size, epochs, seed)
     save_segmenter(model, out / "segmenter.pt")
     rows = {
         "segmenter": evaluate_segmenter(model, unseen, size),

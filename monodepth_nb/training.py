@@ -23,7 +23,7 @@ from monodepth_nb import checkpoints
 from monodepth_nb.evaluation import evaluate, network_predictor
 from monodepth_nb.loading import make_loader
 from monodepth_nb.losses import PADDINGS, DisparityLoss, MonodepthLoss
-from monodepth_nb.networks import MAX_DISPARITY, STRIDE
+from monodepth_nb.networks import MAX_DISPARITY, STRIDE, check_option
 from monodepth_nb.processes import process_count, process_rank, summed_over_processes
 from monodepth_nb.recipes import RECIPES
 
@@ -82,18 +82,13 @@ class TrainConfig:
     workers: int | None = None  # processes that prepare batches; None: as many as are useful on the device
 
     def __post_init__(self):
-        require_known("schedule", self.schedule, SCHEDULES)
-        require_known("precision", self.precision, PRECISIONS)
-        require_known("recipe", self.recipe, RECIPES)
-        require_known("padding", self.padding, PADDINGS)
+        check_option("schedule", self.schedule, SCHEDULES)
+        check_option("precision", self.precision, PRECISIONS)
+        check_option("recipe", self.recipe, RECIPES)
+        check_option("padding", self.padding, PADDINGS)
         for name in ("epochs", "batch_size", "learning_rate", "checkpoint_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be larger than 0")
-
-
-def require_known(what: str, name: str, known) -> None:
-    if name not in known:
-        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
 
 
 def seed_everything(seed: int) -> None:
@@ -269,7 +264,10 @@ def require_finite_losses(rows: Tensor, row: dict, run_dir: Path | None) -> None
     """Raise TrainingDiverged if a step of the epoch, or its validation, gave values that are not finite."""
     bad = (~rows.isfinite()).any(dim=1).nonzero()
     if len(bad):
-        raise diverged(f"the loss is not finite at step {bad[0].item() + 1}", row, run_dir)
+        step = bad[0].item() + 1
+        validation = "validation_total" in row and step == len(rows)  # the last row
+        where = "in the validation" if validation else f"at step {step}"
+        raise diverged(f"the loss is not finite {where}", row, run_dir)
 
 
 def require_finite_weights(model: nn.Module, row: dict, run_dir: Path | None) -> None:
@@ -311,18 +309,15 @@ def warn_of_collapse(row: Tensor, epoch: int) -> bool:
 # ---- All epochs ----
 
 
-def predict_disparity(
-    model: nn.Module, data: Dataset, batch_size: int = 8, device: torch.device | None = None
-) -> Tensor:
+def predict_disparity(model: nn.Module, data: Dataset, batch_size: int = 8) -> Tensor:
     """Finest disparity maps of the left images of `data`, without gradients.
 
-    device:  where to compute; the network stays there. None: where the network is
     returns: (N, 2, H, W) float32 on the CPU, fractions of the image width; channel 0 = left, 1 = right view
     The network is put back in the mode (train or eval) it was found in.
     """
-    device = device or next(model.parameters()).device
+    device = next(model.parameters()).device
     was_training = model.training
-    model.to(device).eval()
+    model.eval()
     maps = []
     with torch.no_grad():
         for indices in torch.arange(len(data)).split(batch_size):
@@ -435,11 +430,11 @@ def fit(
         more = "; the same call goes on from the last checkpoint" if run_dir else ""
         warnings.warn(f"interrupted after {len(history)} of {config.epochs} epochs{more}", stacklevel=2)
     elif first and run_dir:
-        write_report(run_dir, model, history, train_data, truth_data)
+        write_run_figures(run_dir, model, history, train_data, truth_data)
     return pd.DataFrame(history)
 
 
-def write_report(run_dir: Path, model: nn.Module, history: list[dict], train_data, truth_data=None) -> None:
+def write_run_figures(run_dir: Path, model: nn.Module, history: list[dict], train_data, truth_data=None) -> None:
     """Figures and scores of a finished run: loss.png, figure.png and, with ground truth, metrics.csv."""
     from monodepth_nb import figures  # Matplotlib takes a second to load
     from monodepth_nb.report import best_median_worst_sheet

@@ -168,15 +168,9 @@ def test_an_unknown_option_is_answered_with_the_known_ones(build):
 
 
 def test_a_network_is_rebuilt_from_its_arguments_and_tensors(network):
-    rebuilt = build_network(network.arguments, download=False)
+    rebuilt = build_network(network.arguments)
     assert type(rebuilt) is type(network) and rebuilt.arguments == network.arguments
     rebuilt.load_state_dict(network.state_dict())
     image = torch.rand(1, 3, 64, 128)
     with torch.no_grad():
         assert torch.equal(network.eval()(image)[0], rebuilt.eval()(image)[0])
-
-
-def test_the_label_tells_what_was_pretrained():
-    assert DispResNet(width=0.125).pretrained == "nothing"
-    assert DispResNet("imagenet18", weights="random").pretrained == "resnet18, random weights"
-    assert SemanticDispResNet("random", width=0.125).pretrained == "resnet50, random weights"

@@ -40,7 +40,7 @@ AUGMENTATION = Compose(MirroredFlip(), PairedPhotometric())
 @pytest.fixture(autouse=True)
 def without_report(monkeypatch):
     """Figures take longer than the training here; the test of a complete run draws them."""
-    monkeypatch.setattr(training, "write_report", lambda *_: None)
+    monkeypatch.setattr(training, "write_run_figures", lambda *_: None)
 
 
 def blobs(shift_px: int, seed: int = 0, size=(64, 128), blob=16) -> Sample:
@@ -296,8 +296,23 @@ def test_a_run_of_other_settings_is_not_taken_up(tmp_path):
         tiny_fit(tiny(), 3, tmp_path, config={"schedule": "halving"})
     with pytest.raises(CheckpointError, match="training_pairs 5"):
         tiny_fit(tiny(), 2, tmp_path, count=4, config={"schedule": "halving"})
-    with pytest.raises(CheckpointError, match="another network"):
+    with pytest.raises(CheckpointError, match="network .*asked for"):
         fit(DispResNet(width=0.0625), pairs(5), TrainConfig(2, 2, 1e-2, "halving"), run_dir=tmp_path)
+
+
+def test_a_network_of_the_same_tensors_that_upsamples_in_another_way_is_another_network(tmp_path):
+    config, data = TrainConfig(1, batch_size=1), [blobs(3, 0, (64, 128), blob=8)]
+    fit(DispResNet(width=0.0625), data, config, run_dir=tmp_path, progress=False)
+    with pytest.raises(CheckpointError, match="upsampling': 'nearest'.*asked for.*upsampling': 'bilinear'"):
+        fit(DispResNet(width=0.0625, upsampling="bilinear"), data, config, run_dir=tmp_path, progress=False)
+
+
+def test_a_few_pairs_run_cannot_be_lengthened_for_its_last_quarter_would_be_another(tmp_path):
+    settings = {"schedule": "constant", "recipe": "few-pairs", "epochs": 8}
+    with pytest.raises(CheckpointError, match=r"epochs 8 \(asked for: 16\).*number cannot change"):
+        checkpoints.require_same_settings(settings, settings | {"epochs": 16}, 8, tmp_path)
+    course = settings | {"recipe": "course"}
+    checkpoints.require_same_settings(course, course | {"epochs": 16}, 8, tmp_path)
 
 
 @pytest.mark.parametrize("file", [1, 2])
@@ -393,6 +408,11 @@ def test_a_loss_that_is_not_a_number_stops_with_step_rate_and_last_good_checkpoi
     assert all(tensor.isfinite().all() for tensor in load_tensors(tmp_path / "last.pt"))
 
 
+def test_a_validation_loss_that_is_not_a_number_is_told_from_a_step(tmp_path):
+    with pytest.raises(TrainingDiverged, match="not finite in the validation of epoch 1"):  # after 3 steps
+        tiny_fit(tiny(), 1, loss=BreaksAt(4), validation_data=pairs(1))
+
+
 def test_weights_that_break_in_the_last_step_are_not_saved(tmp_path):
     def spoil(epoch, model):
         if epoch == 1:
@@ -452,7 +472,7 @@ def logged_save(*arguments):
         log.write(f"{{process_rank()}} ")
     save(*arguments)
 checkpoints.save = logged_save
-training.write_report = lambda *_: None
+training.write_run_figures = lambda *_: None
 
 class Fragile(list):
     def __getitem__(self, index):
