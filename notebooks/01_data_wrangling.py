@@ -20,6 +20,10 @@
 # can look the same. Depth from *two* pictures is geometry. This course trains a network on pairs and then takes the
 # second picture away.
 #
+# It follows Godard et al. (CVPR 2017), below *the paper*, and a student project that reproduced and extended it,
+# below *the course project*. What that project claimed is numbered C1 to C7 and judged in notebook 05; what it did
+# differently by mistake is numbered D1 to D9 and put right, or tried out, on the way.
+#
 # **The question.** What exactly does a stereo pair know about depth, and what must be true of the data so that a
 # network can learn it? You will find a disparity by hand, turn it into metres, and see how the pairs are read,
 # checked, split and augmented.
@@ -233,18 +237,22 @@ for depth in (5, 20, 50):
 
 # %% [markdown]
 # At 50 m one pixel is more than seven metres (the formula says 6.4: one pixel is no small change there). That is why
-# depth metrics are relative, and why KITTI also counts pixels wrong by at least 3 px *and* 5 % (D1).
+# depth metrics are relative, and why KITTI also counts pixels wrong by at least 3 px *and* 5 % (the metric D1).
+#
+# The rendered streets below are smaller, 256 px wide in `demo`: there a pixel is worth 4.9 of these, 20 m are 4 px,
+# and D1's 3 px, 14.6 px of a KITTI picture, are far more lenient.
 
 # %%
 maps = {sample.name: sample.disparity_px for sample in (data.test[i] for i in range(min(3, len(data.test))))}
 record.figure("histogram", figures.disparity_histogram(maps, street_label))
 
 # %% [markdown]
-# Most pixels have a small disparity: far things fill the picture, and there one pixel is dear.
+# Small disparities are the most frequent. That does not make them all far: at 256 px 4 px are 20 m, and *in the
+# stored run* two thirds of the known pixels are nearer than that.
 #
 # ## What a broken pair looks like
-# Most blank maps that people get from networks like this come from their pairs: views swapped, rows not aligned, one
-# picture twice. `check_pair` looks for each; here it gets good pairs and broken ones made from them.
+# Many a blank map comes from the pairs: views swapped, rows not aligned, one picture twice. `check_pair` looks for
+# each; here it gets good pairs and broken ones made from them.
 
 # %%
 good = data.train[0]
@@ -303,7 +311,8 @@ pd.Series(rows, name="best shift of the road [px]").to_frame()
 #
 # ## The baseline to beat
 # Road scenes look alike: the road is below, the sky above. So the mean disparity of each pixel position over the
-# *training* ground truth is already a fair guess for a picture never seen. Whoever cannot beat it has learnt nothing.
+# *training* ground truth is already a fair guess for a picture never seen. A network that cannot beat it has not
+# shown that it uses the picture.
 #
 # The columns, with depth $Z$ and true depth $Z^*$: *abs_rel*, mean of $|Z-Z^*|/Z^*$; *sq_rel*, mean of
 # $(Z-Z^*)^2/Z^*$ [m]; *rmse* [m] and *rmse_log*, root mean square error of $Z$ and of $\log Z$; *a1, a2, a3*, shares
