@@ -102,7 +102,7 @@ class KittiStereo(Dataset):
         return left, right
 
     def read_truth(self, name: str, size: tuple[int, int]) -> dict:
-        """All that is known of the left view, whose full `size` is (height, width)."""
+        """All that is known besides the views, whose full `size` is (height, width)."""
         known = {}
         for folder, files in self.maps.items():
             key, read = MAP_READERS.get(folder, ("disparity_px", read_disparity))

@@ -158,7 +158,9 @@ def make_loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader:
-    """Batches of `left`, `right` (B, 3, H, W) float32; call `loader.dataset.set_epoch` before each epoch.
+    """Batches of `left`, `right` (B, 3, H, W) float32, and `disparity` (B, 2, H, W) where it is known.
+
+    Call `loader.dataset.set_epoch` before each epoch.
 
     transform, late, seed: of `TrainingPairs`; batch_size, shuffle, rank, world: of `EpochBatches`
     """

@@ -14,6 +14,7 @@ class Sample(dict):
     disparity_px  (H_full, W_full) float32, left view, in pixels of the full-size image; NaN = unknown
     focal_px      float, focal length in pixels of the full-size image
     baseline_m    float, distance between the cameras in metres
+    doffs_px      float, of the motorcycle only: see `datasets.motorcycle`
 
     and, on rendered streets: `classes` (uint8 ids), `lane_paint` and `shiny` (bool), `disparity_right_px` (float32, of
     the right view), all (H_full, W_full);

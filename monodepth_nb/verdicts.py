@@ -1,6 +1,6 @@
 """The course project's seven claims, judged from the numbers that the notebooks saved.
 
-Each judge returns (verdict, evidence, limits); a missing number makes the claim "not tested".
+Each judge returns (whether the claim holds, evidence, limits); a missing number makes the claim "not tested".
 """
 
 import pandas as pd
