@@ -172,7 +172,6 @@ class DisparityTerms(NamedTuple):
     relative: Tensor
     logarithmic: Tensor
     absolute: Tensor
-    outliers: Tensor
 
 
 class DisparityLoss(nn.Module):
@@ -187,12 +186,9 @@ class DisparityLoss(nn.Module):
                  unsure it answers too near, for that is the smaller risk
     logarithmic: mean |log(known / predicted)|, which has no such bias
     absolute:    mean |predicted - known|: near surfaces weigh more
-    outliers:    mean 1 - exp(-e / 2), e = |predicted - known| in what D1 allows (5 %, at least 3 px of KITTI's width):
-                 a smooth count of what D1 counts. Where two depths are likely, it prefers one of them to a middle
-                 that is surely wrong
     """
 
-    WEIGHTS = (0.7, 0.3, 20.0, 1.5)
+    WEIGHTS = (0.7, 0.3, 20.0)
 
     def forward(self, disparities: list[Tensor], left: Tensor, right: Tensor, known: Tensor | None = None):
         if known is None:
@@ -206,9 +202,7 @@ class DisparityLoss(nn.Module):
         known = known[..., step // 2 :: step, step // 2 :: step]  # one of the pixels: a mean would blend edges
         valid = known > 0
         ratio = torch.where(valid, known / disparity.clamp(min=1e-3), 1.0)
-        distance = (disparity - known).abs()
-        outlying = 1 - (-0.5 * distance / (0.05 * known).clamp(min=3 / 1242)).exp()
-        errors = (ratio - 1).abs().clamp(max=5), ratio.log().abs(), distance, outlying
+        errors = (ratio - 1).abs().clamp(max=5), ratio.log().abs(), (disparity - known).abs()
         share = (1.0 if scale == 0 else 0.5) / valid.sum().clamp(min=1)  # coarse maps count half
         terms = [(error * valid).sum() * share for error in errors]
         return DisparityTerms(sum(w * term for w, term in zip(self.WEIGHTS, terms, strict=True)), *terms)
