@@ -300,7 +300,7 @@ def error_by_region(predict, dataset) -> pd.DataFrame:
     def regions(sample):
         classes, paint, shiny = (np.asarray(sample[k]) for k in ("classes", "lane_paint", "shiny"))
         masks = {name: classes == i for i, name in enumerate(CLASSES)}
-        plain = masks["road"] & ~paint & ~shiny
-        return masks | {"lane paint": paint, "shiny": shiny, "plain road": plain}
+        surfaces = {"lane paint": paint, "shiny": shiny, "shiny, no car": shiny & ~masks["car"]}
+        return masks | surfaces | {"plain road": masks["road"] & ~paint & ~shiny}
 
     return error_by_mask(predict, dataset, regions)

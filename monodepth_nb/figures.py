@@ -23,9 +23,9 @@ UNKNOWN = "0.82"  # light grey
 LEFT, RIGHT, TRUTH = "#2166ac", "#d6604d", "#1b7837"
 
 
-def colour_disparity(disparity: np.ndarray, largest: float = DISPARITY_MAX) -> np.ndarray:
-    """(H, W) disparity -> (H, W, 3) uint8 colours, black (0) to light yellow (`largest` and above)."""
-    return matplotlib.colormaps[DISPARITY_COLOURS](np.clip(np.asarray(disparity) / largest, 0, 1), bytes=True)[..., :3]
+def colour_disparity(disparity: np.ndarray) -> np.ndarray:
+    """(H, W) disparity -> (H, W, 3) uint8 colours, black (0) to light yellow (`DISPARITY_MAX` and above)."""
+    return matplotlib.colormaps[DISPARITY_COLOURS](np.asarray(disparity) / DISPARITY_MAX, bytes=True)[..., :3]
 
 
 def prediction_figure(sample, prediction_px, label: str) -> Figure:
@@ -86,11 +86,12 @@ def loss_curves(history, label: str) -> Figure:
         sns.lineplot(rows, x="epoch", y="loss", hue="data", palette=colours, errorbar=None, legend=last, ax=ax)
         if rows["loss"].min() > 0:
             ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5), numticks=20))
+            wide = rows["loss"].max() > 3 * rows["loss"].min()
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if wide else range(1, 10), numticks=20))
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_formatter("")
         ax.set_title(term, fontsize=10)
-        ax.set_ylabel("loss" if ax is axes[0, 0] else "")
+        ax.set_ylabel(f"loss{' (log scale)' * (ax.get_yscale() == 'log')}" if ax is axes[0, 0] else "")
         ax.grid(alpha=0.3)
         sns.despine(ax=ax)
     axes[0, -1].legend(frameon=False, fontsize=9)

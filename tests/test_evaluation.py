@@ -249,6 +249,7 @@ def test_errors_by_region_set_paint_and_shiny_surfaces_beside_plain_road():
     table = error_by_region(lambda s: np.array([[14.0, 11, 12, 16]]), [sample])
     expected = {"road": 7 / 3, "car": 6, "lane paint": 4, "shiny": 6, "plain road": 1.5}
     assert table["epe"].dropna().to_dict() == pytest.approx(expected)
+    assert table.loc["shiny, no car", "pixels"] == 0
     assert table.loc["sky", "pixels"] == 0 and np.isnan(table.loc["sky", "epe"])
 
 
