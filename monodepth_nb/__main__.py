@@ -60,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         status = args.run(args)
         return status if isinstance(status, int) else 0
     except WRONG_USE + FAILURES as error:
+        if isinstance(error, OSError) and error.filename:  # the system's own, which gives no advice
+            error = type(error)(f"cannot use {error.filename} ({error.strerror}): choose another file or folder")
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, WRONG_USE) else 1
     except KeyboardInterrupt:

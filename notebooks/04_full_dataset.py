@@ -228,7 +228,7 @@ record.figure("best_median_worst", best_median_worst_sheet(best, data.test, tabl
 # elsewhere. The right quarter stays worse than the left, 2.0 against 0.7 px: cars and vans stand there, but without
 # them it is still 1.2 against 0.6 px (not printed here).
 #
-# The right figure has a flaw that joining cannot repair: the lowest strip, two rows of pixels, has 3.2 px, the one
+# The right figure shows a flaw that joining cannot repair: the lowest strip, two rows of pixels, has 3.2 px, the one
 # above 0.8 px. It is the very last row alone, taken for farther than it is: 8.6 px on average instead of 14.0 px (not
 # printed either). All its pixels count as wrong in D1, a ninth of all that do.
 

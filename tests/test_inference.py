@@ -287,7 +287,7 @@ def test_wrong_use_is_told_apart(tmp_path, capsys, checkpoint):
     assert predict_command(str(tmp_path / "other.pt"), tmp_path / "a.png") == 2
     assert "other.pt is damaged or no checkpoint" in capsys.readouterr().err
     assert predict_command(checkpoint, tmp_path / "a.png", "--out", tmp_path / "a.png") == 2
-    assert "File exists" in capsys.readouterr().err
+    assert "a.png (File exists): choose another" in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_scored_on_the_scenes_left_out_of_training(tmp_path, capsys, checkpoint):
