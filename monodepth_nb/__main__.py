@@ -18,7 +18,7 @@ from monodepth_nb.datasets import motorcycle, street_root
 from monodepth_nb.kitti import KittiStereo, split_by_scene
 from monodepth_nb.loading import PairCache
 from monodepth_nb.losses import PADDINGS
-from monodepth_nb.networks import ENCODERS, UPSAMPLINGS, DispResNet
+from monodepth_nb.networks import ENCODERS, UPSAMPLINGS, DispResNet, check_size
 from monodepth_nb.pair_check import check_pairs
 from monodepth_nb.pretrained import WeightsUnavailable
 from monodepth_nb.processes import first_process_first, process_rank, processes_of_torchrun
@@ -105,12 +105,16 @@ def kitti2015_data(args) -> TrainingData:
 
 
 def folder_data(root: Path, args) -> TrainingData:
-    """The training part of a KITTI-like folder, split by scene; truth is of the validation scenes that have it."""
+    """The training part of a KITTI-like folder, split by scene; truth, where the folder has it, of the rest."""
     everything = KittiStereo(root)
     train, validation = split_by_scene(everything)
     held_out = {everything.names[i] for i in validation.indices}
     kinds = truth_kinds(everything)
-    truth = part(KittiStereo(root, truth=kinds[0], size=args.size), held_out, True) if kinds else None
+    truth = None
+    if kinds:
+        camera = {"focal_px": args.focal_px, "baseline_m": args.baseline_m}
+        truth = part(KittiStereo(root, truth=kinds[0], size=args.size, **camera), held_out, True)
+        truth[0]  # what is wrong with it is to be said now, not after the training
     return TrainingData(PairCache(train, args.size), PairCache(validation, args.size), truth)
 
 
@@ -162,20 +166,25 @@ def add_train(commands) -> None:
     add("--schedule", default=config.schedule, choices=SCHEDULES, help="of the learning rate")
     add("--padding", default=config.padding, choices=PADDINGS, help="what the loss sees beyond a picture's edge")
     add("--metrics-every", type=int, default=config.metrics_every, help="epochs; 0: at the end only")
-    add("--checkpoint-every", type=int, default=config.checkpoint_every, help="epochs between checkpoints")
+    often = "epochs between checkpoints; None: 1, but 25 for the motorcycle, whose epochs are single steps"
+    add("--checkpoint-every", type=int, help=often)
     add("--precision", default=config.precision, choices=PRECISIONS, help="number format; auto: by device")
     add("--compile", action="store_true", help="compile the network first (torch.compile)")
     add("--workers", type=int, help="processes that prepare batches; None: by device")
-    add("--device", help="cpu, cuda, mps ...; None: the best there is")
+    add_device_option(parser)
+    add_camera_options(parser)
     add("--run-dir", default="runs/train", help="folder for checkpoints, history, scores and figures")
 
 
 def train(args) -> int:
     """`torchrun --nproc-per-node 2 -m monodepth_nb train ...` shares the work among two processes."""
+    if args.checkpoint_every is None:
+        args.checkpoint_every = 25 if args.data == "motorcycle" else TrainConfig.checkpoint_every
     fields = TrainConfig.__dataclass_fields__
     config = TrainConfig(**{name: value for name, value in vars(args).items() if name in fields})
     with processes_of_torchrun():
-        device = torch.device(args.device or choose_device())
+        device = device_of(args)
+        check_size(torch.empty(1, 3, *args.size))
         seed_everything(args.seed)
         with first_process_first():  # it downloads and renders for all
             # The network first: weights that cannot be had are to be said before a long download.
@@ -261,7 +270,7 @@ def benchmark(args) -> None:
     from monodepth_nb import benchmark as timing
     from monodepth_nb.results import device_name
 
-    device = torch.device(args.device or choose_device())
+    device = device_of(args)
     name = device_name(device)
     print(f"device: {name}, torch {torch.__version__}")
     if args.cost:
@@ -292,6 +301,17 @@ def add_device_option(parser) -> None:
     parser.add_argument("--device", help="cpu, cuda, mps ...; None: the best there is")
 
 
+def device_of(args) -> torch.device:
+    """What `--device` names. Raises ValueError if it cannot be used."""
+    if args.device is None:
+        return choose_device()
+    try:
+        return torch.zeros(1, device=args.device).device
+    except (RuntimeError, AssertionError) as error:  # torch raises the latter if built without CUDA
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {args.device!r} cannot be used here ({reason}): pass cpu, or none") from error
+
+
 def add_camera_options(parser) -> None:
     parser.add_argument("--focal-px", type=float, help="focal length, in pixels of the full-size pictures")
     parser.add_argument("--baseline-m", type=float, help="distance of the two cameras of the training pairs, in metres")
@@ -314,7 +334,7 @@ def evaluate(args) -> None:
     from monodepth_nb.inference import load_network
     from monodepth_nb.report import write_report
 
-    network = load_network(args.checkpoint, args.device or choose_device())
+    network = load_network(args.checkpoint, device_of(args))
     root = download.download_kitti2015(args.data_root) if args.data == "kitti2015" else Path(args.data)
     everything = KittiStereo(root)
     kinds = truth_kinds(everything)
@@ -360,7 +380,7 @@ def predict(args) -> int:
         raise ValueError("metres need both --focal-px and --baseline-m; without, disparity stays relative")
     camera = None if args.focal_px is None else inference.Camera(args.focal_px, args.baseline_m)
     photos = inference.find_photos(args.photos)
-    network = inference.load_network(args.checkpoint, args.device or choose_device())
+    network = inference.load_network(args.checkpoint, device_of(args))
     failures = inference.predict_photos(
         network, photos, args.out, tuple(network.size), camera=camera, ply=args.ply, batch_size=args.batch_size
     )

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, and how it goes on from there. Every file is written whole or not at all.
+"""What a run leaves in its folder, and how it goes on from there. All but figures are written whole or not at all.
 
 config.json   settings            last.pt   everything, to go on from
 history.csv   a row per epoch     best.pt   the network at its best epoch
@@ -7,7 +7,6 @@ history.csv   a row per epoch     best.pt   the network at its best epoch
 import json
 import os
 import random
-import zlib
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -56,11 +55,17 @@ def save(folder: Path, model: nn.Module, settings: dict, history: list[dict], pa
     states = {name: part.state_dict() for name, part in parts.items()}
     everything = weights | states | {"random": random_states()}
     write_whole(folder / "history.csv", lambda path: pd.DataFrame(history).to_csv(path, index=False))
-    saved = [row for row in history[:-1] if row["epoch"] % settings["checkpoint_every"] == 0]
-    if all(to_minimise(history[-1]) < to_minimise(row) for row in saved):
+    if to_minimise(history[-1]) < best_so_far(folder):
         write_whole(folder / "best.pt", lambda path: torch.save(weights, path))
     # Last of all: if a kill comes first, this epoch is done again, and so are the other files.
     write_whole(folder / "last.pt", lambda path: torch.save(everything, path))
+
+
+def best_so_far(folder: Path) -> float:
+    """What best.pt reached; infinite before the first checkpoint of a run, whatever an older one has left."""
+    if not ((folder / "last.pt").exists() and (folder / "best.pt").exists()):
+        return float("inf")
+    return to_minimise(load(folder / "best.pt", mmap=True)["history"][-1])
 
 
 def to_minimise(row: dict) -> float:
@@ -89,13 +94,16 @@ def set_random_states(states: dict) -> None:
 # ---- Reading ----
 
 
-def load(path: str | Path) -> dict:
-    """The content of a checkpoint, on the CPU. Raises FileNotFoundError and CheckpointError."""
+def load(path: str | Path, mmap: bool = False) -> dict:
+    """The content of a checkpoint, on the CPU; mmap: tensors are read when used.
+
+    Raises FileNotFoundError and CheckpointError.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: a run folder has a last.pt and a best.pt")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # damaged files fail in many ways
         raise CheckpointError(
             f"{path} is damaged or no checkpoint ({type(error).__name__}): use another or delete it"
@@ -144,7 +152,8 @@ def resume(folder: Path, model: nn.Module, settings: dict, parts: dict) -> list[
     require_same_settings(before, settings | network, len(state["history"]), folder)
     load_weights(model, state, path)
     for name, part in parts.items():
-        part.load_state_dict(state[name])
+        if state[name]:  # a gradient scaler has none where none is needed
+            part.load_state_dict(state[name])
     set_random_states(state["random"])
     return state["history"]
 
@@ -170,9 +179,10 @@ def start_folder(folder: Path, settings: dict) -> None:
 def settings_of(config, train_data, processes: int) -> dict:
     """What makes two runs the same run. Only the product of batch size and processes matters.
 
-    The first picture's checksum stands for the data: another set may have as many pairs of that size.
+    The first picture's mean colour stands for the data: another set may have as many pairs of that size. Not its
+    checksum, for another machine resizes pictures to other last bits.
     """
-    first = (255 * train_data[0]["left"]).round().byte().cpu().numpy()
+    first = train_data[0]["left"]
     data = {"training_pairs": len(train_data), "image_size": list(first.shape[1:])}
-    data["first_picture"] = zlib.crc32(first.tobytes())
+    data["first_picture"] = [round(colour.item(), 3) for colour in first.mean(dim=(1, 2))]
     return asdict(config) | data | {"pairs_per_step": processes * config.batch_size}

@@ -120,6 +120,11 @@ def fetch(archive: Archive, folder: Path) -> Path:
         except DROPPED as error:
             if isinstance(error, HTTPError) and error.code < 500:
                 raise DownloadError(refusal(archive, error)) from error
+            if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
+                raise DownloadError(
+                    f"{archive.url}: the server's certificate was not accepted ({error.reason}): set the clock right; "
+                    "with Python from python.org on macOS, run its 'Install Certificates.command'"
+                ) from error
             if part_size(part) > before:
                 pauses = iter(RETRY_PAUSES_S)
             pause = next(pauses, None)

@@ -172,9 +172,6 @@ class PixelMeanBaseline:
     def __call__(self, sample) -> np.ndarray:
         return to_pixels(torch.from_numpy(self.disparity), sample["disparity_px"].shape)
 
-    def score(self, sample) -> dict[str, float]:
-        return score_sample(self, sample)
-
 
 class OtherScenesMean(PixelMeanBaseline):
     """The pixel mean over all scenes of `dataset` but the sample's own and those of its drive.

@@ -174,12 +174,13 @@ def predict_photo(network, photo: str | Path | Image.Image, size: tuple[int, int
 
 
 def ask_for_photo(path: str | Path | None = None) -> str | Path | None:
-    """A photo's path: `path`, else on Colab an uploaded file, else that in MONODEPTH_PHOTO; None if there is none."""
-    if path is None and "google.colab" in sys.modules:
+    """A photo's path: `path`, else that in MONODEPTH_PHOTO, else on Colab an uploaded file; None if there is none."""
+    path = path or os.environ.get("MONODEPTH_PHOTO")
+    if not path and "google.colab" in sys.modules:
         from google.colab import files
 
         path = next(iter(files.upload()), None)
-    return path or os.environ.get("MONODEPTH_PHOTO") or None
+    return path or None
 
 
 # ---- Writing results ----

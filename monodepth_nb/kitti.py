@@ -159,9 +159,10 @@ def find_views(root: Path, subset: str) -> tuple[Path, Path, Path]:
 
 
 def files_by_name(folder: Path) -> dict[str, Path]:
-    """Images of a folder, sorted, by their name without suffix."""
-    images = (p for p in sorted(folder.iterdir()) if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
-    return {path.stem: path for path in images if path.name[0] != "."}  # macOS leaves ._000000_10.png
+    """Images of a folder by their name without suffix, in the order of the numbers in it: frame9 before frame10."""
+    images = [p for p in folder.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg") and p.name[0] != "."]
+    images.sort(key=lambda path: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", path.stem)])
+    return {path.stem: path for path in images}  # macOS leaves ._000000_10.png
 
 
 def require_all(names: list[str], files: dict[str, Path], folder: Path) -> None:

@@ -182,8 +182,8 @@ class DisparityLoss(nn.Module):
     known: (B, 2, H, W), fractions of the width, left view first; 0 or less where unknown
     Raises ValueError without `known`, and for maps whose sizes do not fit.
 
-    relative:    mean |known / predicted - 1|: the relative error in depth, which AbsRel scores. Where the network is
-                 unsure it answers too near, for that is the smaller risk
+    relative:    mean |known / predicted - 1|, at most 5: the relative error in depth, which AbsRel scores. Where the
+                 network is unsure it answers too near, for that is the smaller risk
     logarithmic: mean |log(known / predicted)|, which has no such bias
     absolute:    mean |predicted - known|: near surfaces weigh more
     """

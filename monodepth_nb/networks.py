@@ -81,7 +81,8 @@ class DisparityHead(nn.Module):
         self.conv = nn.Conv2d(channels, 2, kernel_size=3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, channels, h, w)
-        return MAX_DISPARITY * self.conv(features).sigmoid()  # (B, 2, h, w)
+        with torch.autocast(features.device.type, enabled=False):  # 16 bits would round disparity by up to 1 %
+            return MAX_DISPARITY * self.conv(features.float()).sigmoid()  # (B, 2, h, w)
 
 
 class UpConv(nn.Module):
@@ -154,6 +155,8 @@ class DispResNet(nn.Module):
         check_option("encoder", encoder, ENCODERS)
         check_option("upsampling", upsampling, UPSAMPLINGS)
         check_encoder_weights(encoder, weights)
+        if width <= 0:
+            raise ValueError(f"width is {width}; it must be larger than 0")
         self.arguments = {
             "network": "DispResNet", "encoder": encoder, "width": width, "upsampling": upsampling,
             "trainable_encoder": trainable_encoder, "weights": weights,

@@ -43,7 +43,7 @@ class Trunk(nn.Module):
     def __init__(self, name: str, weights: str, dilated: bool = False, trainable: bool = False):
         super().__init__()
         self.name, self.trainable = name, trainable
-        self.kept: deque = deque(maxlen=0)  # (image, features); `remembered_features` makes room
+        self.kept: deque = deque(maxlen=0)  # (image, features, in 16 bits?); `remembered_features` makes room
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.ones(len(LEVELS)))
@@ -71,13 +71,15 @@ class Trunk(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         if self.trainable:
             return self.features(image)
-        for seen, features in self.kept:
-            if seen.device == image.device and torch.equal(seen, image):
+        autocast = torch.is_autocast_enabled(image.device.type)  # features of 16 bits serve 16-bit layers only
+        for seen, features, was_autocast in self.kept:
+            if seen.device == image.device and was_autocast == autocast and torch.equal(seen, image):
                 return list(features)
         # Tensors of inference mode could not serve a later training step.
         with torch.inference_mode(False), torch.no_grad():
             features = self.features(image)
-            self.kept.append((image.clone(), features))
+            if self.kept.maxlen:
+                self.kept.append((image.clone(), features, autocast))
         return list(features)
 
     def features(self, image: Tensor) -> list[Tensor]:

@@ -13,14 +13,15 @@ from torch import Tensor
 def processes_of_torchrun():
     """Inside, `training.fit` shares its work with the other processes that torchrun has started, if it has.
 
-    A process that dies ends the others: torchrun stops those of its machine, the time-out those elsewhere.
+    A process that dies ends the others: torchrun stops those of its machine, the time-out those elsewhere. That is an
+    hour, for they also wait while the first one downloads or renders.
     """
     if not dist.is_torchelastic_launched():
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(minutes=10))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(hours=1))
     yield  # no `finally`: a process that has failed must not wait for the others
     dist.destroy_process_group()
 

@@ -64,7 +64,7 @@ def write_report(network, datasets: dict, size: tuple[int, int], folder: str | P
     best_median_worst_sheet(networks[POST], dataset, scores, label).savefig(folder / "best_median_worst.png", dpi=100)
     write_predictions(networks[POST], dataset, folder / "disp_0")
     text = as_markdown(label, tables)
-    (folder / "report.md").write_text(text)
+    (folder / "report.md").write_text(text, encoding="utf-8")
     return text
 
 

@@ -7,13 +7,14 @@ import os
 import random
 import time
 import warnings
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
@@ -99,10 +100,21 @@ def seed_everything(seed: int) -> None:
 
 
 def choose_device() -> torch.device:
-    """CUDA if there, else Apple's MPS, else CPU. Under torchrun: the GPU of this process."""
+    """CUDA if there, else Apple's MPS where it can train, else CPU. Under torchrun: the GPU of this process."""
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    mps = torch.backends.mps.is_available() and can_warp(torch.device("mps"))
+    return torch.device("mps" if mps else "cpu")
+
+
+def can_warp(device: torch.device) -> bool:
+    """Whether the loss works there: `grid_sample` with borders, and its gradient, came to MPS long after the rest."""
+    image = torch.ones(1, 1, 1, 1, device=device, requires_grad=True)
+    try:
+        F.grid_sample(image, image.new_zeros(1, 1, 1, 2), padding_mode="border", align_corners=True).sum().backward()
+    except RuntimeError:  # also what is not implemented
+        return False
+    return True
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -204,9 +216,8 @@ class Trainer:
         return summed_over_processes(torch.stack(rows))
 
     def next_learning_rate(self) -> None:
-        with warnings.catch_warnings() if self.scaler.is_enabled() else nullcontext():
-            if self.scaler.is_enabled():  # it may have skipped every step so far, which looks like a mistake
-                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        with warnings.catch_warnings():  # the scaler may have skipped every step so far, which looks like a mistake
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.scheduler.step()
 
     @torch.no_grad()
@@ -232,7 +243,7 @@ def as_row(terms: tuple[Tensor, ...], finest: Tensor) -> Tensor:
     Spread = standard deviation over a map / its mean.
     """
     deviation, mean = torch.std_mean(finest.float(), dim=(2, 3))
-    values = torch.stack((*(term.detach() for term in terms), (deviation / mean).mean(), mean.mean()))
+    values = torch.stack((*(term.detach() for term in terms), (deviation / mean.clamp(min=1e-6)).mean(), mean.mean()))
     return torch.cat((values.new_ones(1), values)) * len(finest)
 
 
@@ -405,6 +416,7 @@ def fit(
     )
 
     settings = checkpoints.settings_of(config, train_data, process_count())
+    settings |= {"augmented": transform is not None, "loss": type(loss).__name__}
     history = checkpoints.resume(run_dir, model, settings, trainer.parts()) if run_dir else []
     first = process_rank() == 0  # writes and speaks for all
     if run_dir and first:

@@ -29,6 +29,11 @@ class Numbers:
     def mean(self, experiment: str, metric: str) -> float:
         return self.seeds(experiment, metric).mean()
 
+    def on_data_of(self, experiment: str) -> "Numbers":
+        """Those on the data of `experiment` only: notebooks may have been run on different data."""
+        r = self.results
+        return Numbers(r[r["data"].isin(r.loc[r["experiment"] == experiment, "data"])])
+
 
 def appearance_dominates(n: Numbers):
     share = n.mean("loss_shares_end", "appearance")
@@ -55,6 +60,7 @@ def lower_loss_is_worse_map(n: Numbers):
 
 
 def full_set_generalises(n: Numbers):
+    n = n.on_data_of("network")
     network, baseline = n.mean("network", "abs_rel"), n.mean("pixel_mean", "abs_rel")
     high = n.mean("network", "abs_rel_high")
     evidence = f"AbsRel {network:.3f} on unseen scenes (95 % interval up to {high:.3f}), pixel-mean {baseline:.3f}"

@@ -52,9 +52,11 @@ if project_root() is None and "google.colab" in sys.modules:
         raise RuntimeError(
             "no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`"
         )
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
+    if not Path("monodepth_course").exists():  # it does after a restart of the kernel
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
     os.chdir("monodepth_course/notebooks")
     needed = {
+        "cv2": "opencv-python-headless",
         "skimage": "scikit-image",
         "seaborn": "seaborn",
         "pandas": "pandas",
@@ -77,7 +79,7 @@ from torch.utils.data import Subset
 
 from monodepth_nb import figures
 from monodepth_nb.datasets import full_set, motorcycle
-from monodepth_nb.evaluation import to_depth_m
+from monodepth_nb.evaluation import evaluate, to_depth_m
 from monodepth_nb.kitti import scene_blocks
 from monodepth_nb.loading import make_loader
 from monodepth_nb.losses import warp_horizontal
@@ -322,9 +324,9 @@ pd.Series(rows, name="best shift of the road [px]").to_frame()
 
 # %%
 baseline = data.pixel_mean()
-scores = pd.DataFrame([baseline.score(data.test[i]) for i in range(len(data.test))])
-record.add("pixel_mean", data.label, **scores.mean().to_dict())
-scores.mean().round(3).to_frame(f"pixel-mean baseline, {len(data.test)} unseen images").T
+scores = evaluate(baseline, data.test).mean(numeric_only=True)
+record.add("pixel_mean", data.label, **scores.to_dict())
+scores.round(3).to_frame(f"pixel-mean baseline, {len(data.test)} unseen images").T
 
 # %%
 fig, ax = plt.subplots(figsize=(8, 4), layout="compressed")

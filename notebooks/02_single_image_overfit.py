@@ -46,9 +46,11 @@ if project_root() is None and "google.colab" in sys.modules:
         raise RuntimeError(
             "no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`"
         )
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
+    if not Path("monodepth_course").exists():  # it does after a restart of the kernel
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
     os.chdir("monodepth_course/notebooks")
     needed = {
+        "cv2": "opencv-python-headless",
         "skimage": "scikit-image",
         "seaborn": "seaborn",
         "pandas": "pandas",
@@ -375,8 +377,9 @@ def train_arm(seed, change=None, **options):
 rows, examples = [], {}
 for seed, name in tqdm([(s, n) for s in range(profile.seeds) for n in arms], desc="what if", unit="run"):
     examples[name] = train_arm(seed, **arms[name])
-    rows.append({"arm": name, "seed": seed, **score(examples[name])})
-    record.add(name, "motorcycle", seed, **score(examples[name]))
+    scores = score(examples[name])
+    rows.append({"arm": name, "seed": seed, **scores})
+    record.add(name, "motorcycle", seed, **scores)
 what_if = pd.DataFrame(rows)
 what_if.groupby("arm", sort=False)[["epe", "d1_all"]].agg(["mean", "min", "max"]).round(2)
 

@@ -46,9 +46,11 @@ if project_root() is None and "google.colab" in sys.modules:
         raise RuntimeError(
             "no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`"
         )
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
+    if not Path("monodepth_course").exists():  # it does after a restart of the kernel
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
     os.chdir("monodepth_course/notebooks")
     needed = {
+        "cv2": "opencv-python-headless",
         "skimage": "scikit-image",
         "seaborn": "seaborn",
         "pandas": "pandas",

@@ -24,7 +24,16 @@
 # guess that looks at no picture, on scenes it has never seen?
 #
 # **Running time.** `smoke` seconds, `demo` about 12 minutes on two CPU cores, `paper` about an hour on a T4 (an
-# estimate). The run saves a checkpoint after every epoch: if it is cut off, run all again and it goes on.
+# estimate). The run saves a checkpoint after every epoch: if it is cut off, run all again and it goes on. When Colab
+# takes the machine away, its disk goes too; to keep checkpoints, mount your Drive before anything else:
+#
+# ```python
+# import os
+# from google.colab import drive
+#
+# drive.mount("/content/drive")
+# os.environ["MONODEPTH_BUILD"] = "/content/drive/MyDrive/monodepth"
+# ```
 
 # %% tags=["setup"]
 # Finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
@@ -47,9 +56,11 @@ if project_root() is None and "google.colab" in sys.modules:
         raise RuntimeError(
             "no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`"
         )
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
+    if not Path("monodepth_course").exists():  # it does after a restart of the kernel
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
     os.chdir("monodepth_course/notebooks")
     needed = {
+        "cv2": "opencv-python-headless",
         "skimage": "scikit-image",
         "seaborn": "seaborn",
         "pandas": "pandas",
@@ -90,7 +101,7 @@ from monodepth_nb.inference import ask_for_photo, predict_photo
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import WeightsUnavailable
 from monodepth_nb.profiles import choose_profile
-from monodepth_nb.report import best_median_worst_sheet
+from monodepth_nb.report import best_median_worst_sheet, by_method
 from monodepth_nb.results import BUILD, Record, device_name
 from monodepth_nb.training import TrainConfig, choose_device, fit, seed_everything
 from monodepth_nb.transforms import Compose, PasteNearer, resize
@@ -275,21 +286,13 @@ record.figure("error_by_strip", fig)
 
 # %%
 compared = {"pixel mean": predictors["pixel-mean baseline"], "network": best}
-
-
-def side_by_side(error):
-    """`error_by_distance` or `error_by_region` of both predictors on the test scenes."""
-    tables = {name: error(predict, data.test) for name, predict in compared.items()}
-    return pd.concat(tables, axis=1).drop(columns=[("network", "pixels")])
-
-
-side_by_side(error_by_distance).round(2)
+by_method(error_by_distance, compared, data.test).round(2)
 
 # %%
 if "shiny" in data.test[0]:
-    regions = side_by_side(error_by_region)
+    regions = by_method(error_by_region, compared, data.test)
     for name in ("shiny", "lane paint", "plain road"):
-        record.add(f"region {name}", data.label, **regions["network"].loc[name].to_dict())
+        record.add(f"region {name}", data.label, **regions.loc["network", name].to_dict())
     display(regions.round(2))
 
 # %% [markdown]

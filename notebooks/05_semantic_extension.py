@@ -47,9 +47,11 @@ if project_root() is None and "google.colab" in sys.modules:
         raise RuntimeError(
             "no repository to fetch: set REPO above, or run `make colab REPO=https://github.com/you/name`"
         )
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
+    if not Path("monodepth_course").exists():  # it does after a restart of the kernel
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPO, "monodepth_course"], check=True)
     os.chdir("monodepth_course/notebooks")
     needed = {
+        "cv2": "opencv-python-headless",
         "skimage": "scikit-image",
         "seaborn": "seaborn",
         "pandas": "pandas",
@@ -71,7 +73,7 @@ from IPython.display import display
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from monodepth_nb import figures
+from monodepth_nb import figures, recipes
 from monodepth_nb.datasets import full_set, motorcycle, street_root
 from monodepth_nb.evaluation import evaluate, to_pixels
 from monodepth_nb.inference import ask_for_photo, predict_photo
@@ -82,7 +84,6 @@ from monodepth_nb.profiles import choose_profile
 from monodepth_nb.results import BUILD, Record, device_name, load_results
 from monodepth_nb.segmenter import load_segmenter, segment, segmentation_figure, train_on_streets
 from monodepth_nb.training import TrainConfig, choose_device, fit, predict_disparity, score, seed_everything
-from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric
 from monodepth_nb.verdicts import verdicts
 
 profile = choose_profile()
@@ -260,7 +261,7 @@ def train_arm(build, seed):
         padding="border",
         seed=seed,
     )
-    fit(model, pairs, config, transform=Compose(MirroredFlip(), PairedPhotometric()), progress=False)
+    fit(model, pairs, config, transform=recipes.course(pairs).transform, progress=False)
     return model
 
 
@@ -313,19 +314,6 @@ record.figure(
 
 # %% [markdown]
 # *In the stored run (demo)* every arm has learnt the road, and none the car at the right.
-#
-# ## Your own photo
-# The semantic network of the last seed on a picture of yours: on Colab this asks for a file; elsewhere set
-# `MONODEPTH_PHOTO=/path/to/photo.jpg`.
-
-# %%
-photo = ask_for_photo()
-if photo is None:
-    print("no photo given: set MONODEPTH_PHOTO to the path of one")
-else:
-    picture, disparity = predict_photo(trained["semantic"], photo, profile.image_size)
-    fraction = predict_disparity(trained["semantic"], [example])[0, 0]
-    display(figures.two_by_two(example.left, fraction, picture, disparity, f"{label}; your photo"))
 
 # %% [markdown]
 # ## The verdicts
@@ -342,7 +330,22 @@ table.set_index("id").style.set_properties(**{"text-align": "left"})
 # is no worse than plain road, 0.46 px; so small a difference could be chance, in either direction. Its other half,
 # shiny surfaces, holds by the rule, but through the half of those pixels that are on cars: the others have 0.66 px,
 # no more than houses have (notebook 04). C3 could not be tested without ImageNet weights.
-#
+
+# %% [markdown]
+# ## Your own photo
+# The semantic network of the last seed on a picture of yours: on Colab this asks for a file; elsewhere set
+# `MONODEPTH_PHOTO=/path/to/photo.jpg`.
+
+# %%
+photo = ask_for_photo()
+if photo is None:
+    print("no photo given: set MONODEPTH_PHOTO to the path of one")
+else:
+    picture, disparity = predict_photo(trained["semantic"], photo, profile.image_size)
+    fraction = predict_disparity(trained["semantic"], [example])[0, 0]
+    display(figures.two_by_two(example.left, fraction, picture, disparity, f"{label}; your photo"))
+
+# %% [markdown]
 # ## What was learnt
 # - A comparison is fair when one thing differs: the semantic, random and ImageNet features differ in the frozen
 #   weights alone, and so do the pretrained encoder and its control.

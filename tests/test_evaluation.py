@@ -128,6 +128,11 @@ def test_pixels_are_the_fraction_times_the_full_width():
     np.testing.assert_allclose(to_pixels(torch.full((4, 8), 0.04), (375, 1242)), 49.68, rtol=1e-5)
 
 
+def test_maps_are_enlarged_between_the_centres_of_their_pixels():
+    ramp = torch.tensor([[0.0, 1.0, 2.0, 3.0]]) / 8  # 8 pixels: values are those of the 4 centres
+    np.testing.assert_allclose(to_pixels(ramp, (1, 8))[0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3], atol=1e-6)
+
+
 def test_points_lie_where_the_camera_saw_them():
     picture = np.zeros((3, 5, 3))
     picture[1, 4] = (1, 0.5, 0)
@@ -191,7 +196,7 @@ def test_the_pixel_mean_joins_images_of_different_size_as_fractions_of_the_width
     np.testing.assert_allclose(baseline.disparity, 0.02, rtol=1e-6)  # 1 % and 3 %
     prediction = baseline(labelled(np.full((370, 1226), 1.0)))
     assert prediction.shape == (370, 1226)
-    assert baseline.score(labelled(prediction))["epe"] == pytest.approx(0, abs=1e-4)
+    assert score_sample(baseline, labelled(prediction))["epe"] == pytest.approx(0, abs=1e-4)
 
 
 def test_there_is_no_mean_of_nothing():

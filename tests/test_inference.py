@@ -327,6 +327,9 @@ def test_colab_asks_for_an_upload(monkeypatch):
     assert ask_for_photo() == "mine.jpg"
     uploads.clear()  # cancelled
     assert ask_for_photo() is None
+    monkeypatch.setenv("MONODEPTH_PHOTO", "given.jpg")  # nobody needs to be there
+    files.upload = None
+    assert ask_for_photo() == "given.jpg"
 
 
 # ---- ONNX ----

@@ -306,6 +306,15 @@ def test_one_recording_is_cut_once_in_time(tmp_path):
     assert (list(train.indices), list(validation.indices)) == ([*range(8)], [8, 9])
 
 
+def test_frames_are_in_the_order_of_their_numbers_with_or_without_leading_zeros(tmp_path):
+    for i in range(12):
+        write_pair(tmp_path, f"frame{i}")
+    data = KittiStereo(tmp_path)
+    assert data.names == [f"frame{i}" for i in range(12)]
+    train, validation = split_by_scene(data)
+    assert max(train.indices) < min(validation.indices)
+
+
 def test_one_pair_cannot_be_split(tmp_path):
     write_pair(tmp_path, "alone")
     with pytest.raises(ValueError, match="alone"):

@@ -120,6 +120,8 @@ def test_the_disparity_loss_counts_only_what_is_known_and_is_zero_at_the_truth()
     assert twice.absolute.item() == pytest.approx(2.5 * 0.1)
     assert twice.logarithmic.item() == pytest.approx(2.5 * math.log(2))
     assert twice.total.item() == pytest.approx(2.5 * (0.7 * 0.5 + 0.3 * math.log(2) + 20 * 0.1))
+    nearly_zero = loss([m * 1e-9 for m in maps], *images, known)
+    assert nearly_zero.relative.item() == pytest.approx(2.5 * 5)  # the largest that counts
     known[:] = 0
     assert loss(maps, *images, known).total == 0
 

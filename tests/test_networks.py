@@ -174,3 +174,12 @@ def test_a_network_is_rebuilt_from_its_arguments_and_tensors(network):
     image = torch.rand(1, 3, 64, 128)
     with torch.no_grad():
         assert torch.equal(network.eval()(image)[0], rebuilt.eval()(image)[0])
+
+
+def test_disparity_is_not_rounded_to_16_bits():
+    torch.manual_seed(0)
+    network, image = DispResNet(width=0.125), torch.rand(1, 3, 64, 128)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        finest = network(image)[0]
+    assert finest.dtype == torch.float32
+    assert len(finest.unique()) > 0.9 * finest.numel()  # 16 bits know some hundred values here

@@ -92,6 +92,8 @@ def test_on_colab_the_setup_cell_fetches_the_repository_and_enters_its_notebooks
     monkeypatch.setenv("MONODEPTH_REPO", f"file://{ROOT}")
     assert run_setup_cell(monkeypatch, tmp_path, colab=True) == tmp_path / "monodepth_course" / "notebooks"
     assert (tmp_path / "monodepth_course" / "monodepth_nb" / "networks.py").is_file()
+    again = run_setup_cell(monkeypatch, tmp_path, colab=True)  # after a restart of the kernel
+    assert again == tmp_path / "monodepth_course" / "notebooks"
 
 
 def test_a_notebook_alone_in_an_empty_folder_runs_as_on_colab(monkeypatch, tmp_path):

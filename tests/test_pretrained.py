@@ -404,6 +404,16 @@ def test_features_first_seen_in_inference_mode_serve_a_training_step(frozen):
         frozen(image)[0].mean().backward()
 
 
+def test_features_remembered_in_16_bits_are_not_given_to_32_bit_layers(frozen):
+    image = torch.rand(1, 3, 64, 128)
+    with torch.no_grad():
+        expected = frozen(image)[0]
+        with remembered_features(frozen):
+            with torch.autocast("cpu", torch.bfloat16):
+                frozen(image)
+            assert torch.equal(frozen(image)[0], expected)
+
+
 def test_a_trainable_encoder_is_never_remembered():
     network = DispResNet("imagenet18", width=0.25, trainable_encoder=True, weights="random")
     calls, image = counted(network), torch.rand(2, 3, 64, 128)

@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -167,6 +169,9 @@ def test_the_network_trains_in_train_mode_and_is_judged_in_eval_mode():
     tiny_fit(model, 1, count=2, validation_data=pairs(1), truth_data=pairs(1), config={"metrics_every": 1})
     assert model.seen_modes == [True, False, False]
     assert not model.training
+    without_validation = tiny()
+    tiny_fit(without_validation, 1, count=2, truth_data=pairs(1), config={"metrics_every": 1})
+    assert without_validation.seen_modes == [True, False]
 
 
 def test_augmentation_differs_between_pairs_and_epochs():
@@ -178,6 +183,20 @@ def test_augmentation_differs_between_pairs_and_epochs():
 
     tiny_fit(tiny(), 3, count=2, transform=note_draw)
     assert len(set(drawn)) == 6
+
+
+def test_only_training_pairs_are_varied_and_their_order_changes():
+    seen = []
+
+    def note_name(sample, generator):
+        seen.append(sample["name"])
+        return sample
+
+    validation = [Sample(sample, name="held out") for sample in pairs(2)]
+    tiny_fit(tiny(), 3, count=6, transform=note_name, validation_data=validation)
+    epochs = [seen[i : i + 6] for i in (0, 6, 12)]
+    assert all(sorted(names) == sorted(epochs[0]) and "held out" not in names for names in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
 
 
 @pytest.mark.parametrize(("epochs", "late_epochs"), [(8, 2), (5, 1), (3, 0)])
@@ -238,6 +257,33 @@ def test_half_precision_is_close_to_full_and_refused_where_it_cannot_be():
         tiny_fit(tiny(), 1, config={"precision": "fp16"})
 
 
+def test_a_map_that_is_zero_is_called_collapsed_not_diverged():
+    terms = LossTerms(*torch.ones(len(LossTerms._fields)))
+    row = training.as_row(terms, torch.zeros(2, 2, 8, 8))
+    assert row.isfinite().all() and training.collapse(row) == "nearly zero everywhere"
+    assert "largest possible" in training.collapse(training.as_row(terms, torch.full((2, 2, 8, 8), 0.2999)))
+    assert training.collapse(training.as_row(terms, torch.full((2, 2, 8, 8), 0.1))) == "the same everywhere"
+    assert training.collapse(training.as_row(terms, 0.1 + 0.1 * torch.rand(2, 2, 8, 8))) is None
+
+
+def test_an_apple_gpu_that_cannot_train_is_not_chosen(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(training, "can_warp", lambda device: device.type == "mps")
+    assert training.choose_device().type == "mps"
+    monkeypatch.setattr(training, "can_warp", lambda device: False)
+    assert training.choose_device().type == "cpu"
+
+
+def test_a_device_without_the_gradient_of_the_warp_is_found_out(monkeypatch):
+    def refuse(*_, **__):
+        raise NotImplementedError("aten::grid_sampler_2d_backward is not implemented for MPS")
+
+    assert training.can_warp(torch.device("cpu"))
+    monkeypatch.setattr(training.F, "grid_sample", refuse)
+    assert not training.can_warp(torch.device("cpu"))
+
+
 def test_nothing_to_learn_from_is_refused():
     with pytest.raises(ValueError, match="0 training pairs for 1 processes"):
         tiny_fit(tiny(), 1, count=0)
@@ -261,6 +307,25 @@ def kill_after(last: int):
             raise Killed
 
     return on_epoch
+
+
+def test_a_run_without_a_gradient_scaler_goes_on_where_one_is_needed(tmp_path):
+    tiny_fit(tiny(), 1, tmp_path)
+    model, state = tiny(), checkpoints.load(tmp_path / "last.pt")
+    assert state["scaler"] == {}
+    checkpoints.resume(tmp_path, model, state["settings"], {"scaler": torch.amp.GradScaler("cpu", enabled=True)})
+
+
+def test_all_random_generators_go_on_where_they_were(tmp_path):
+    def draw():
+        return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002
+
+    seed_everything(3)
+    states = checkpoints.random_states()
+    expected = draw()
+    draw()
+    checkpoints.set_random_states(states)
+    assert draw() == expected
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -294,10 +359,21 @@ def test_a_run_of_other_settings_is_not_taken_up(tmp_path):
         tiny_fit(tiny(), 2, tmp_path, config={"schedule": "halving", "learning_rate": 1e-3, "seed": 1})
     with pytest.raises(CheckpointError, match=r"epochs 2 .*number cannot change"):
         tiny_fit(tiny(), 3, tmp_path, config={"schedule": "halving"})
+    with pytest.raises(CheckpointError, match=r"pairs_per_step 2 \(asked for: 4\)"):
+        tiny_fit(tiny(), 2, tmp_path, config={"schedule": "halving", "batch_size": 4})
+    with pytest.raises(CheckpointError, match=r"augmented True \(asked for: False\)"):
+        tiny_fit(tiny(), 2, tmp_path, config={"schedule": "halving"}, transform=None)
+    with pytest.raises(CheckpointError, match=r"loss MonodepthLoss \(asked for: BreaksAt\)"):
+        tiny_fit(tiny(), 2, tmp_path, config={"schedule": "halving"}, loss=BreaksAt(0))
     with pytest.raises(CheckpointError, match="training_pairs 5"):
         tiny_fit(tiny(), 2, tmp_path, count=4, config={"schedule": "halving"})
     with pytest.raises(CheckpointError, match="network .*asked for"):
         fit(DispResNet(width=0.0625), pairs(5), TrainConfig(2, 2, 1e-2, "halving"), run_dir=tmp_path)
+
+
+def test_how_often_to_save_may_change_when_a_run_goes_on(tmp_path):
+    tiny_fit(tiny(), 2, tmp_path)
+    assert len(tiny_fit(tiny(), 3, tmp_path, config={"checkpoint_every": 3, "metrics_every": 1})) == 3
 
 
 def test_a_network_of_the_same_tensors_that_upsamples_in_another_way_is_another_network(tmp_path):
@@ -355,6 +431,23 @@ def test_best_checkpoint_is_of_the_epoch_with_the_lowest_validation_loss(tmp_pat
         checkpoints.save(tmp_path, model, settings, history, {})
     assert checkpoints.load(tmp_path / "best.pt")["model"]["encoder.bias"][0] == 2
     assert checkpoints.load(tmp_path / "last.pt")["model"]["encoder.bias"][0] == 3
+
+
+def test_the_best_checkpoint_stays_when_a_run_is_lengthened_at_another_pace(tmp_path):
+    model, settings = tiny(), checkpoints.settings_of(TrainConfig(checkpoint_every=2), pairs(5), 1)
+    rows = [{"epoch": epoch, "train_total": loss} for epoch, loss in ((1, 5.0), (2, 4.0), (3, 1.0), (4, 2.0))]
+    for epoch in (2, 3, 4):  # 3 was the last of the shorter run
+        nn.init.constant_(model.encoder.bias, epoch)
+        checkpoints.save(tmp_path, model, settings, rows[:epoch], {})
+    assert checkpoints.load(tmp_path / "best.pt")["model"]["encoder.bias"][0] == 3
+
+
+def test_the_best_checkpoint_of_an_older_run_does_not_outlive_it(tmp_path):
+    model, settings = tiny(), checkpoints.settings_of(TrainConfig(), pairs(5), 1)
+    for loss in (1.0, 2.0):
+        checkpoints.save(tmp_path, model, settings, [{"epoch": 1, "train_total": loss}], {})
+        (tmp_path / "last.pt").unlink()  # as somebody does who wants to start over
+    assert checkpoints.load(tmp_path / "best.pt")["history"][0]["train_total"] == 2.0
 
 
 def test_a_network_is_rebuilt_from_its_checkpoint(tmp_path):
@@ -520,7 +613,7 @@ def test_a_dying_process_ends_the_run_with_an_error(tmp_path):
 
 
 def small_run(*more: str) -> list[str]:
-    options = "train --data motorcycle --size 64 64 --width 0.0625 --batch-size 1 --device cpu"
+    options = "train --data motorcycle --size 64 64 --width 0.0625 --batch-size 1 --device cpu --checkpoint-every 1"
     return [*options.split(), *more]
 
 
@@ -561,6 +654,41 @@ def test_one_command_trains_on_a_folder_and_leaves_a_complete_run(tmp_path, kitt
     assert history["validation_total"].notna().all()
     assert pd.read_csv(run / "metrics.csv")["name"].tolist() == ["000055_10"]  # held out
     assert "device: cpu" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_labelled_folder_of_an_unknown_camera_is_refused_before_training_and_learnt_from_with_one(
+    tmp_path, kitti_folder, capsys
+):
+    for calibration in (kitti_folder / "training/calib_cam_to_cam").iterdir():
+        calibration.unlink()
+    command = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(tmp_path / "run"))
+    assert main(command) == 2
+    assert "pass focal_px and baseline_m" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert main([*command, "--focal-px", "100", "--baseline-m", "0.5"]) == 0
+    assert "abs_rel" in pd.read_csv(tmp_path / "run/history.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--device gpu", "device 'gpu' cannot be used here"),
+        ("--size 100 200", "resize to 128 x 192"),
+        ("--width -1", "width is -1"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line_before_any_data_is_fetched(options, message, tmp_path, capsys):
+    assert main(small_run("--data", "streets", "--data-root", str(tmp_path), *options.split())) == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_motorcycles_single_steps_are_not_each_saved(tmp_path, monkeypatch):
+    saved, save = [], checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda *arguments: saved.append(len(arguments[3])) or save(*arguments))
+    options = f"train --size 64 64 --width 0.0625 --epochs 3 --device cpu --run-dir {tmp_path}"
+    assert main(options.split()) == 0
+    assert saved == [3]
 
 
 def test_a_run_that_was_killed_goes_on_by_the_same_command(tmp_path):

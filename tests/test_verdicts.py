@@ -9,8 +9,8 @@ def results(**values):
     for key, found in values.items():
         experiment, metric = key.split("/")
         for seed, value in enumerate(found if isinstance(found, list) else [found]):
-            rows.append({"experiment": experiment, "metric": metric, "seed": seed, "value": value})
-    return pd.DataFrame(rows, columns=["experiment", "metric", "seed", "value"])
+            rows.append({"data": "streets", "experiment": experiment, "metric": metric, "seed": seed, "value": value})
+    return pd.DataFrame(rows, columns=["data", "experiment", "metric", "seed", "value"])
 
 
 def verdict(claim, profile="demo", **values):
@@ -43,6 +43,13 @@ def test_generalisation_asks_for_an_interval_below_the_baseline():
     network = {"network/abs_rel": 0.12, "network/abs_rel_high": 0.14}
     assert verdict("C5", **network, **{"pixel_mean/abs_rel": 0.15}) == "supported"
     assert verdict("C5", **network, **{"pixel_mean/abs_rel": 0.13}) == "not supported"
+
+
+def test_a_network_is_compared_with_the_pixel_mean_of_its_own_data():
+    own = results(**{"network/abs_rel": 0.2, "network/abs_rel_high": 0.22, "pixel_mean/abs_rel": 0.15})
+    other = results(**{"pixel_mean/abs_rel": 0.33})
+    table = verdicts(pd.concat([own.assign(data="kitti"), other]), "demo").set_index("id")
+    assert table.loc["C5", "verdict"] == "not supported" and "0.150" in table.loc["C5", "evidence"]
 
 
 def test_semantics_are_supported_only_if_every_run_beats_every_control_run():
