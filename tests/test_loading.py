@@ -118,11 +118,15 @@ def test_cache_resizes_and_keeps_views_apart():
     assert sample.right.min() == 1 > sample.left.mean()
 
 
-def test_cache_that_does_not_fit_warns_and_gives_the_same_pairs(monkeypatch):
+@pytest.mark.parametrize("small", ["the memory", "what may be shared of it"])
+def test_cache_that_does_not_fit_warns_and_gives_the_same_pairs(monkeypatch, small):
     pairs = CountingPairs(3)
     kept = [sample.left for sample in PairCache(pairs)]
-    monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
-    monkeypatch.setattr(loading.os, "sysconf", lambda _: 1, raising=False)
+    if small == "the memory":
+        monkeypatch.setattr(loading.os, "sysconf", lambda _: 1, raising=False)
+    else:
+        monkeypatch.setattr(loading.os.path, "isdir", lambda _: True)
+        monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
     with pytest.warns(UserWarning, match="decodes them again"):
         cache = PairCache(pairs)
     torch.testing.assert_close([sample.left for sample in cache], kept, rtol=0, atol=0)

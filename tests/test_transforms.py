@@ -118,12 +118,21 @@ def test_a_zoomed_pair_still_warps_with_its_grown_disparity():
         assert error < stale_error
 
 
+def test_a_zoomed_window_may_lie_anywhere():
+    row, column = torch.linspace(0, 1, 40)[:, None].expand(40, 80), torch.linspace(0, 1, 80).expand(40, 80)
+    pair = Sample(left=torch.stack((row, column, row)), right=torch.zeros(3, 40, 80), name="x")
+    draws = [Zoom(1.5)(pair, torch.Generator().manual_seed(seed)).left for seed in range(40)]
+    for axis, end in ((0, (-1, 0)), (1, (0, -1))):
+        first, last = (torch.stack([draw[(axis, *at)] for draw in draws]) for at in ((0, 0), end))
+        assert first.min() < 0.05 and first.max() > 0.2 and last.min() < 0.8 and last.max() > 0.95
+
+
 def test_strong_recolouring_draws_once_for_both_views_and_stays_within_0_and_1():
     image = torch.rand(3, 64, 64)
     for seed in range(20):
         out = StrongPhotometric(p=1)(Sample(left=image, right=image, name="x"), torch.Generator().manual_seed(seed))
         assert out.left.min() >= 0 and out.left.max() <= 1
-        assert (out.left - out.right).abs().mean() < 0.03  # the noise
+        assert 0 < (out.left - out.right).abs().mean() < 0.03  # the noise, which two cameras do not share
         assert (out.left - image).abs().mean() > 0.03
 
 
@@ -133,7 +142,9 @@ def test_pasting_puts_what_is_nearer_in_front_in_both_views_and_never_a_guess():
     near[1, 10:30, 12:32] = 0.1  # and in the right view
     near[:, 10:30, 60:75] = -0.2  # a guess
     here, other = labelled(far), labelled(near)
-    out = PasteNearer([other], Compose(), p=1)(here)
+    prepared = []
+    out = PasteNearer([other], lambda sample, generator: prepared.append(sample) or sample, p=1)(here)
+    assert prepared == [other]
     for i, view in enumerate(("left", "right")):
         start = (20, 12)[i]
         inside = (slice(None), slice(12, 28), slice(start + 2, start + 18))
