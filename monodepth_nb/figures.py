@@ -1,7 +1,7 @@
 """The project's pictures: one function per figure, each returning a matplotlib figure.
 
 One colour map and one fixed range per quantity, so that panels and figures compare: disparity always spans 0 to a
-tenth of the image width, error 0 to 10 px, and grey means "no ground truth". `label` names profile and data.
+tenth of the image width, error 0 to a hundredth, and grey means "unknown". `label` names profile and data.
 Images are (3, H, W) tensors or (H, W, 3) arrays in [0, 1]; maps are (H, W).
 """
 
@@ -18,7 +18,7 @@ from monodepth_nb.evaluation import to_points_m
 from monodepth_nb.losses import warp_horizontal
 
 DISPARITY_COLOURS, DISPARITY_MAX = "magma", 0.1  # of the image width: 124 px on KITTI, 74 px on the motorcycle
-ERROR_COLOURS, ERROR_MAX_PX = "viridis", 10.0
+ERROR_COLOURS, ERROR_MAX = "viridis", 0.01  # of the image width: 12 px on KITTI, 7 px on the motorcycle
 UNKNOWN = "0.82"  # light grey
 LEFT, RIGHT, TRUTH = "#2166ac", "#d6604d", "#1b7837"
 
@@ -84,14 +84,13 @@ def loss_curves(history, label: str) -> Figure:
         rows, last = long[long["term"] == term], ax is axes[0, -1]
         colours = {"train": LEFT, "validation": RIGHT}
         sns.lineplot(rows, x="epoch", y="loss", hue="data", palette=colours, errorbar=None, legend=last, ax=ax)
-        if rows["loss"].min() > 0:
+        if 0 < 3 * rows["loss"].min() < rows["loss"].max():  # else a logarithmic axis would have no ticks
             ax.set_yscale("log")
-            wide = rows["loss"].max() > 3 * rows["loss"].min()
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if wide else range(1, 10), numticks=20))
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5), numticks=20))
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_formatter("")
-        ax.set_title(term, fontsize=10)
-        ax.set_ylabel(f"loss{' (log scale)' * (ax.get_yscale() == 'log')}" if ax is axes[0, 0] else "")
+        ax.set_title(f"{term}{' (log scale)' * (ax.get_yscale() == 'log')}", fontsize=10)
+        ax.set_ylabel("loss" if ax is axes[0, 0] else "")
         ax.grid(alpha=0.3)
         sns.despine(ax=ax)
     axes[0, -1].legend(frameon=False, fontsize=9)
@@ -99,25 +98,28 @@ def loss_curves(history, label: str) -> Figure:
     return fig
 
 
-def two_by_two(train_image, train_disparity, test_image, test_disparity, label: str) -> Figure:
+def two_by_two(
+    train_image, train_disparity, test_image, test_disparity, label: str, unseen: str = "unseen test image"
+) -> Figure:
     """The course project's figure: a training and an unseen image with their maps (fractions of the width)."""
     fig, axes = _panels(2, 2, train_disparity.shape, f"Trained on, and never seen\n{label}")
     for row, image, disparity, name in zip(
-        axes, (train_image, test_image), (train_disparity, test_disparity), ("training", "unseen test"), strict=True
+        axes, (train_image, test_image), (train_disparity, test_disparity), ("training image", unseen), strict=True
     ):
-        _show_picture(row[0], image, f"{name} image")
+        _show_picture(row[0], image, name)
         _show_disparity(row[1], np.asarray(disparity), "predicted disparity", DISPARITY_MAX)
     _colour_bar(axes[0, 1], axes[:, 1], "disparity [fraction of image width]")
     return fig
 
 
 def labels_figure(samples: dict, label: str) -> Figure:
-    """Left views with the disparity to learn from; black where it is unknown. samples: {name: labelled Sample}."""
+    """Left views with the disparity to learn from; a guess, which is not, is grey. samples: {name: labelled Sample}."""
     shape = next(iter(samples.values()))["left"].shape[1:]
-    fig, axes = _panels(2, len(samples), shape, f"Disparity found by stereo matching\n{label}")
+    fig, axes = _panels(2, len(samples), shape, f"Disparity to learn from\n{label}")
     for (image, disparity), (name, sample) in zip(axes.T, samples.items(), strict=True):
         _show_picture(image, sample["left"], name)
-        _show_disparity(disparity, np.maximum(sample["disparity"][0], 0), "to learn from", DISPARITY_MAX)
+        known = np.asarray(sample["disparity"][0])
+        _show_disparity(disparity, np.where(known > 0, known, np.nan), "disparity", DISPARITY_MAX)
     _colour_bar(axes[1, -1], axes, "disparity [fraction of image width]")
     return fig
 
@@ -135,9 +137,8 @@ def map_grid(image, maps: dict, truth_px, label: str, title: str) -> Figure:
     fig, axes = _panels(-(-(len(maps) + 2) // columns), columns, truth.shape, f"{title}\n{label}")
     spare = iter(axes.ravel())
     _show_picture(next(spare), image, "left view", truth.shape)
-    between = "\n" if max(map(len, maps)) > 22 else ": "  # a long name fills the width of its panel
     for name, disparity in maps.items():
-        _show_disparity(next(spare), np.asarray(disparity), f"{name}{between}{_epe(disparity, truth)}")
+        _show_disparity(next(spare), np.asarray(disparity), f"{name}\n{_epe(disparity, truth)}")
     last = next(spare)
     _show_disparity(last, truth, "ground truth")
     for ax in spare:
@@ -150,7 +151,7 @@ def arms_figure(maps: dict, truth_px, scores, label: str) -> Figure:
     """One map of each arm of an experiment, then EPE and D1 of all its runs.
 
     maps:   {arm: (H, W) disparity in px}
-    scores: DataFrame with a row per run: `arm`, `epe` (px), `d1_all` (percent)
+    scores: DataFrame with a row per run: `arm`, `seed`, `epe` (px), `d1_all` (percent)
     """
     truth = np.asarray(truth_px)
     columns = min(4, len(maps))
@@ -165,8 +166,10 @@ def arms_figure(maps: dict, truth_px, scores, label: str) -> Figure:
     for ax, (arm, disparity) in zip(axes.ravel(), maps.items(), strict=False):
         _show_disparity(ax, np.asarray(disparity), f"{arm}\n{_epe(disparity, truth)}")
     _colour_bar(axes[0, 0], axes, "disparity [px]")
+    named = scores.assign(seed="seed " + scores["seed"].astype(str))
     for ax, metric in zip(below.subplots(1, 2, sharey=True), ("epe", "d1_all"), strict=True):
-        sns.stripplot(scores, x=metric, y="arm", hue="arm", order=list(maps), palette="colorblind", size=7, ax=ax)
+        colours = {"hue": "seed", "palette": "colorblind", "legend": metric == "d1_all"}
+        sns.stripplot(named, x=metric, y="arm", order=list(maps), jitter=False, size=7, ax=ax, **colours)
         name = {"epe": "EPE [px]", "d1_all": "D1 [% of pixels]"}[metric]
         ax.set(xlabel=f"{name}, a point per run", ylabel="", xlim=(0, None))
         ax.grid(alpha=0.3)
@@ -198,9 +201,9 @@ def spread_figure(runs, metric: str, axis: str, baseline: float, label: str) -> 
     return fig
 
 
-def pairs_strip(samples, label: str) -> Figure:
+def pairs_strip(samples, label: str, title: str = "Stereo pairs") -> Figure:
     """Stereo pairs, one row each: left, right."""
-    fig, axes = _panels(len(samples), 2, samples[0]["left"].shape[-2:], f"Stereo pairs\n{label}", width=9)
+    fig, axes = _panels(len(samples), 2, samples[0]["left"].shape[-2:], f"{title}\n{label}", width=9)
     for row, sample in zip(axes, samples, strict=True):
         _show_picture(row[0], sample["left"], f"{sample['name']}, left")
         _show_picture(row[1], sample["right"], "right")
@@ -402,7 +405,7 @@ def _draw_comparison(axes, sample, prediction: np.ndarray, name: str) -> None:
     _show_picture(axes[0], sample["left"], name, truth.shape)
     _show_disparity(axes[1], truth, "ground truth")
     _show_disparity(axes[2], prediction, "prediction")
-    _show_map(axes[3], error, ERROR_COLOURS, ERROR_MAX_PX, f"error, mean {np.nanmean(error):.1f} px")
+    _show_map(axes[3], error, ERROR_COLOURS, ERROR_MAX * truth.shape[1], f"error, mean {np.nanmean(error):.1f} px")
 
 
 def _epe(disparity, truth: np.ndarray) -> str:

@@ -23,7 +23,7 @@ class Numbers:
         r = self.results
         found = r[(r["experiment"] == experiment) & (r["metric"] == metric)].groupby("seed")["value"].last()
         if found.empty:
-            raise Missing(f"{metric} of {experiment!r} was not measured")
+            raise Missing(f"{metric} of {experiment!r} was not measured: not run, or its weights could not be had")
         return found
 
     def mean(self, experiment: str, metric: str) -> float:
@@ -75,8 +75,10 @@ def semantics_help(n: Numbers):
         f"AbsRel {semantic.mean():.3f} semantic, {none.mean():.3f} without, {random.mean():.3f} random features "
         f"({len(semantic)} seeds)"
     )
-    better = semantic.max() < min(none.min(), random.min())
-    return better, evidence, "supported only if every semantic run beats every control run"
+    better, limits = semantic.max() < min(none.min(), random.min()), "every semantic run must beat every control run"
+    if min(semantic.min(), none.min(), random.min()) > n.mean("pixel_mean", "abs_rel"):
+        limits += "; no run beats the pixel mean, so these runs are too short to decide"
+    return better, evidence, limits
 
 
 def shiny_and_paint_fail(n: Numbers):

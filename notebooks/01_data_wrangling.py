@@ -21,8 +21,38 @@
 # second picture away.
 #
 # It follows Godard et al. (CVPR 2017), below *the paper*, and a student project that reproduced and extended it,
-# below *the course project*. What that project claimed is numbered C1 to C7 and judged in notebook 05; what it did
-# differently by mistake is numbered D1 to D9 and put right, or tried out, on the way.
+# below *the course project*. What that project claimed is numbered C1 to C7 and judged in notebook 05; what it did by
+# mistake is numbered D1 to D10 and put right, or tried out, on the way.
+#
+# <details><summary>The claims and the mistakes</summary>
+#
+# | | claim | notebook |
+# |---|---|---|
+# | C1 | appearance makes up almost all of the loss; the other terms only regularise | 02 |
+# | C2 | one image gives a detailed map, but white lane paint lies at a wrong depth | 02 |
+# | C3 | the ImageNet encoder improves the map a lot, at a loss that is no lower | 02 |
+# | C4 | higher learning rates end at a lower loss and give worse maps, so 1e-4 is right | 03 |
+# | C5 | training on the whole set generalises to unseen images | 04 |
+# | C6 | semantic features improve the maps significantly | 05 |
+# | C7 | shiny surfaces and lane paint remain the failure case | 04 |
+#
+# | | mistake | here |
+# |---|---|---|
+# | D1 | the pretrained encoder was initialised anew, then frozen: random features | a test compares it with the file |
+# | D2 | pictures of 0-255 in a loss made for 0-1 | the loss refuses them; tried in 02 |
+# | D3 | left-right consistency weighted 0.01 instead of 1 | 1; tried in 02 |
+# | D4 | trained one semantic network and showed another, untrained one | `train_arm` of 05 returns its network |
+# | D5 | no metric, though the ground truth was in the same zip | every table has one, and a baseline |
+# | D6 | validation images were in the training set | split by scene and drive, below |
+# | D7 | augmentation written and never used | used from notebook 04 on |
+# | D8 | mirrored without exchanging the views; also upside down | below, and tried in 02 |
+# | D9 | the segmentation network got 0-255 pictures, in training mode | normalised inside, always in eval mode |
+# | D10 | its baseline had lost its pretraining, so two things differed | controls that differ in one thing, 05 |
+# </details>
+#
+# How much each notebook does is its *profile*, chosen by the machine: `demo` on a CPU; `paper` on a GPU, with KITTI
+# (a download of 1.7 GB). To choose yourself, run `import os; os.environ["MONODEPTH_PROFILE"] = "demo"` in a cell
+# above all others.
 #
 # **The question.** What exactly does a stereo pair know about depth, and what must be true of the data so that a
 # network can learn it? You will find a disparity by hand, turn it into metres, and see how the pairs are read,
@@ -187,7 +217,10 @@ record.figure("streets", figures.pairs_strip([data.train[i] for i in range(min(5
 # %%
 parts = {"training": data.train, "validation": data.validation, "test": data.test}
 singles = {name: Subset(part, [0]) for name, part in parts.items()}
-record.figure("one_of_each", figures.pairs_strip([Sample(s[0], name=n) for n, s in singles.items()], street_label))
+record.figure(
+    "one_of_each",
+    figures.pairs_strip([Sample(s[0], name=n) for n, s in singles.items()], street_label, "One pair of each part"),
+)
 
 # %%
 for batch_size in (1, 8):
@@ -198,23 +231,15 @@ for batch_size in (1, 8):
 test = data.test[0]
 width_px = test.disparity_px.shape[1]
 print(f"{test.name}: left {tuple(test.left.shape)}, truth {tuple(test.disparity_px.shape)}")
-fig, ax = plt.subplots(figsize=(10, 5), layout="compressed")
-ax.imshow(test.left.permute(1, 2, 0), extent=(0, width_px, test.disparity_px.shape[0], 0))
-drawn = ax.imshow(
-    test.disparity_px, cmap=figures.DISPARITY_COLOURS, alpha=0.6, vmin=0, vmax=figures.DISPARITY_MAX * width_px
-)
-fig.colorbar(drawn, label="disparity [px]", extend="max")
-ax.set(title=f"Ground truth over its image\n{street_label}", xlabel="column [px]", ylabel="row [px]")
-plt.close(fig)
-record.figure("truth", fig)
+record.figure("truth", figures.map_grid(test.left, {}, test.disparity_px, street_label, "An image and its truth"))
 
 # %% [markdown]
 # ### Files are paired by name
 # KITTI names its files `scene_moment.png`, for instance `000017_10.png`, and labels moment 10 only. Pairing the 400
-# images with the 200 maps by *position* gives image 1, counted from 0, which is 000000_11, the map 000001_10
-# (torchvision's own `Kitti2015Stereo` did that, vision issue 7128). `KittiStereo` goes by name; `_10` and `_11` are
-# two moments of one scene and must stay on one side of every split. So must a *block*: all scenes known to come from
-# one drive.
+# images with the 200 maps by *position* pairs the second image, 000000_11, with the second map, 000001_10, which
+# belongs to another scene (torchvision's own `Kitti2015Stereo` did that, vision issue 7128). `KittiStereo` goes by
+# name; `_10` and `_11` are two moments of one scene and must stay on one side of every split. So must a *block*: all
+# scenes known to come from one drive.
 
 # %%
 names = [f"{scene:06d}_{moment}" for scene in range(200) for moment in ("10", "11")]
@@ -248,9 +273,14 @@ for depth in (5, 20, 50):
 maps = {sample.name: sample.disparity_px for sample in (data.test[i] for i in range(min(3, len(data.test))))}
 record.figure("histogram", figures.disparity_histogram(maps, street_label))
 
+# %%
+known = torch.cat([disparity[disparity.isfinite()] for disparity in maps.values()])
+twenty_m = test.focal_px * test.baseline_m / 20
+print(f"{(known > twenty_m).float().mean():.0%} of the known pixels are nearer than 20 m ({twenty_m:.1f} px)")
+
 # %% [markdown]
-# Small disparities are the most frequent. That does not make them all far: at 256 px 4 px are 20 m, and *in the
-# stored run* two thirds of the known pixels are nearer than that.
+# Small disparities are the most frequent, but that does not make them far: *in the stored run* most pixels are nearer
+# than 20 m.
 #
 # ## What a broken pair looks like
 # Many a blank map comes from the pairs: views swapped, rows not aligned, one picture twice. `check_pair` looks for
@@ -270,8 +300,9 @@ for name, sample in broken.items():
 
 # %% [markdown]
 # ## Augmentation, and a classic mistake (defect D8)
-# With probability 0.5 each: one draw of gamma, brightness and colour for *both* views (they are compared with each
-# other), and a mirrored pair.
+# With probability 0.5 each: one draw of gamma (0.8 to 1.2), brightness (0.5 to 2) and a factor for each colour (0.8
+# to 1.2), the same for *both* views, since they are compared with each other; and a mirrored pair. Nothing is turned
+# upside down, as the course project did: that the road is below is worth knowing.
 #
 # **Hypothesis.** In the right view a point lies further left, the more so the nearer it is. Mirrored, it lies further
 # *right*: disparity changes sign, and no non-negative map can rebuild one view from the other. Exchanging the
@@ -284,7 +315,7 @@ augmented = [
     *(Sample(d, name="colours changed") for d in draws),
     Sample(MirroredFlip(p=1)(good), name="mirrored"),
 ]
-record.figure("augmented", figures.pairs_strip(augmented, street_label))
+record.figure("augmented", figures.pairs_strip(augmented, street_label, "One pair, augmented"))
 
 
 # %%
@@ -307,9 +338,9 @@ record.add("flip", data.label, **{name.replace(" ", "_"): value for name, value 
 pd.Series(rows, name="best shift of the road [px]").to_frame()
 
 # %% [markdown]
-# **Observation.** If *mirrored only* is negative, the pair asks for a disparity the network cannot express; *mirrored
-# and exchanged* should be above zero again. It need not equal the first one exactly: the crop then shows the road of
-# the *right* camera. Notebook 02 measures what the mistake costs in training.
+# **Observation.** *In the stored run* mirroring alone turns the sign, and the network cannot express a negative
+# disparity; exchanging the views turns it back. (It need not come back to the same value: the crop then shows the
+# road of the *right* camera.) Notebook 02 measures what the mistake costs in training.
 #
 # ## The baseline to beat
 # Road scenes look alike: the road is below, the sky above. So the mean disparity of each pixel position over the
@@ -338,7 +369,7 @@ record.figure("pixel_mean", fig)
 
 # %% [markdown]
 # **Reading.** Near the bottom the road is close, near the horizon everything is far, whatever the picture shows. That
-# prior alone gets the error printed above.
+# prior alone gets the error printed above. (The sky has no truth: there the map takes its neighbours' values.)
 #
 # ## What was learnt
 # - A rectified pair turns depth into a search along one row; the shift found is the disparity, and focal length times

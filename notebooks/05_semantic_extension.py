@@ -219,7 +219,7 @@ pd.DataFrame(rows).groupby("arm", sort=False)[["epe", "d1_all"]].agg(["mean", "m
 
 # %% [markdown]
 # **Reading.** Arms whose ranges from *min* to *max* overlap cannot be told apart by these seeds. *In the stored run*
-# all overlap; the hypothesis was too kind, though: with frozen features some seeds are still far from done after 80
+# all overlap, but the hypothesis was too optimistic: with frozen features some seeds are still far from done after 80
 # steps (EPE 5.9 to 13.0 px). One pair, scored on itself, says nothing of unseen scenes either way.
 #
 # ## The full set
@@ -290,9 +290,10 @@ record.figure("arms", figures.spread_figure(full_rows, "abs_rel", axis, baseline
 # **Reading.** A row per arm, a point per seed, a band from the best to the worst with a tick at the mean, dashed the
 # pixel mean. Semantics helped only if every point of *semantic* lies left of every point of *no extra features* and
 # of *random features*: that is the rule of the verdict on C6. By the same rule the pretraining helped only if every
-# point of *pretrained by segmentation* lies left of every point of *same encoder, random weights*; that it lies left
-# or right of *no extra features* says little, for that encoder has other layers (see the parameters). Points right of
-# the dashed line have not beaten, in AbsRel, a guess without a picture: the budget is far shorter than notebook 04's.
+# point of *pretrained by segmentation* lies left of every point of *same encoder, random weights* (with three seeds
+# each, chance alone does that once in twenty times); that it lies left or right of *no extra features* says little,
+# for that encoder has other layers (see the parameters). Points right of the dashed line have not beaten, in AbsRel,
+# a guess without a picture: the budget is far shorter than notebook 04's.
 #
 # *In the stored run (demo, 120 pairs, 3 epochs, 3 seeds)* semantic features score 0.390 (0.353 to 0.437), no extra
 # features 0.409 (0.390 to 0.420), random features 0.480 (0.379 to 0.631): the means are in the order of the claim,
@@ -314,11 +315,12 @@ record.figure(
 
 # %% [markdown]
 # *In the stored run (demo)* every arm has learnt the road, and none the car at the right.
-
-# %% [markdown]
+#
 # ## The verdicts
-# The table is computed from the numbers that the five notebooks saved, so it cannot say anything else than they do.
-# *Not tested* means that a number is missing, and which.
+# The table is computed from the numbers that the five notebooks saved, so it says only what they say. *Not tested*
+# means that a number is missing, and which. On Colab every notebook opens on a machine of its own: run 02 to 04 in
+# this session first (in new cells, `%run 02_single_image_overfit.py` and so on), or keep `MONODEPTH_BUILD` on your
+# Drive in all of them, as notebook 04 shows.
 
 # %%
 table = verdicts(load_results(profile), profile.name)
@@ -329,12 +331,12 @@ table.set_index("id").style.set_properties(**{"text-align": "left"})
 # Read the numbers, not only the word. *In the stored run* C7 is not supported by its rule, for lane paint, 0.44 px,
 # is no worse than plain road, 0.46 px; so small a difference could be chance, in either direction. Its other half,
 # shiny surfaces, holds by the rule, but through the half of those pixels that are on cars: the others have 0.66 px,
-# no more than houses have (notebook 04). C3 could not be tested without ImageNet weights.
-
-# %% [markdown]
+# no more than houses have (notebook 04). C3 could not be tested without ImageNet weights. C6 is *not supported* by
+# runs too short to decide it: no arm beats the pixel mean in AbsRel.
+#
 # ## Your own photo
-# The semantic network of the last seed on a picture of yours: on Colab this asks for a file; elsewhere set
-# `MONODEPTH_PHOTO=/path/to/photo.jpg`.
+# The semantic network of the last seed on a picture of yours: on Colab this asks for a file (*Cancel upload* goes on
+# without); elsewhere set `MONODEPTH_PHOTO=/path/to/photo.jpg`.
 
 # %%
 photo = ask_for_photo()
@@ -343,7 +345,7 @@ if photo is None:
 else:
     picture, disparity = predict_photo(trained["semantic"], photo, profile.image_size)
     fraction = predict_disparity(trained["semantic"], [example])[0, 0]
-    display(figures.two_by_two(example.left, fraction, picture, disparity, f"{label}; your photo"))
+    display(figures.two_by_two(example.left, fraction, picture, disparity, label, "your photo"))
 
 # %% [markdown]
 # ## What was learnt
@@ -366,7 +368,8 @@ else:
 #   rendered pictures, but not those of C2 and C7: KITTI has no masks of paint and shine.
 #
 # ## Exercises
-# 1. **Predict:** give the trunk the *true* class map instead of features. An upper bound for semantics?
+# 1. **Predict:** give the depth network the *true* class map in place of the trunk's features. Is that an upper bound
+#    for semantics?
 #
 # <details><summary>Solution</summary>
 #

@@ -27,7 +27,7 @@ def sample():
 
 
 HISTORY = pd.DataFrame(
-    {"epoch": [1, 2], "train_total": [2.0, 1], "validation_total": [3.0, 2], "train_smoothness": [0.0, 1]}
+    {"epoch": [1, 2], "train_total": [8.0, 1], "validation_total": [3.0, 2], "train_smoothness": [0.0, 1]}
 )
 
 RUNS = pd.DataFrame({"arm": ["b", "a", "b", "a"], "seed": [0, 0, 1, 1], "abs_rel": [0.2, 0.4, 0.3, 0.6]})
@@ -35,7 +35,7 @@ RUNS = pd.DataFrame({"arm": ["b", "a", "b", "a"], "seed": [0, 0, 1, 1], "abs_rel
 
 def all_figures(sample):
     guess, fraction = np.full((40, 100), 7.0), np.full((40, 100), 0.05)
-    scores = pd.DataFrame({"arm": ["a", "a", "b"], "epe": [1, 2, 3], "d1_all": [10, 20, 30]})
+    scores = pd.DataFrame({"arm": ["a", "a", "b"], "seed": [0, 1, 0], "epe": [1, 2, 3], "d1_all": [10, 20, 30]})
     yield figures.prediction_figure(sample, guess, LABEL)
     yield figures.best_median_worst([sample] * 3, [guess] * 3, ["best", "median", "worst"], LABEL)
     yield figures.reconstruction_figure(sample, torch.full((2, 20, 50), 0.05), LABEL)
@@ -101,14 +101,14 @@ def test_the_right_view_warped_by_the_true_disparity_is_the_left_view(sample):
 
 def test_losses_are_drawn_per_term_on_a_log_axis_where_they_are_positive():
     total, smoothness = figures.loss_curves(HISTORY, LABEL).axes
-    assert (total.get_title(), total.get_yscale()) == ("total", "log")
+    assert (total.get_title(), total.get_yscale()) == ("total (log scale)", "log")
     assert (smoothness.get_title(), smoothness.get_yscale()) == ("smoothness", "linear")
-    assert [line.get_ydata().tolist() for line in total.lines if len(line.get_ydata())] == [[2, 1], [3, 2]]
+    assert [line.get_ydata().tolist() for line in total.lines if len(line.get_ydata())] == [[8, 1], [3, 2]]
 
 
 def test_titles_of_the_strip_tell_step_and_error(sample):
     fig = figures.sharpening_strip(sample.left, {1000: np.full((40, 100), 7.5)}, sample.disparity_px, LABEL)
-    assert [ax.get_title() for ax in fig.axes][:3] == ["left view", "step 1,000: EPE 2.5 px", "ground truth"]
+    assert [ax.get_title() for ax in fig.axes][:3] == ["left view", "step 1,000\nEPE 2.5 px", "ground truth"]
 
 
 def test_matching_cost_is_zero_at_the_disparity(sample):

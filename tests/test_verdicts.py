@@ -1,4 +1,5 @@
 import pandas as pd
+import pytest
 
 from monodepth_nb.verdicts import CLAIMS, verdicts
 
@@ -54,8 +55,16 @@ def test_a_network_is_compared_with_the_pixel_mean_of_its_own_data():
 
 def test_semantics_are_supported_only_if_every_run_beats_every_control_run():
     controls = {"full set, no extra features/abs_rel": [0.12, 0.13], "full set, random features/abs_rel": [0.12, 0.14]}
+    controls["pixel_mean/abs_rel"] = 0.2
     assert verdict("C6", **controls, **{"full set, semantic/abs_rel": [0.10, 0.11]}) == "supported"
     assert verdict("C6", **controls, **{"full set, semantic/abs_rel": [0.10, 0.125]}) == "not supported"
+
+
+@pytest.mark.parametrize(("baseline", "too_short"), [(0.2, False), (0.09, True)])
+def test_runs_that_do_not_beat_the_pixel_mean_are_called_too_short(baseline, too_short):
+    arms = {f"full set, {arm}/abs_rel": [0.12, 0.13] for arm in ("no extra features", "random features", "semantic")}
+    table = verdicts(results(**arms, **{"pixel_mean/abs_rel": baseline}), "demo").set_index("id")
+    assert ("too short to decide" in table.loc["C6", "limits"]) == too_short
 
 
 def test_a_missing_control_leaves_the_semantic_claim_untested():
