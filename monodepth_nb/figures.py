@@ -174,6 +174,7 @@ def arms_figure(maps: dict, truth_px, scores, label: str) -> Figure:
         ax.set(xlabel=f"{name}, a point per run", ylabel="", xlim=(0, None))
         ax.grid(alpha=0.3)
         sns.despine(ax=ax)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     fig.suptitle(f"What each change does\n{label}", fontsize=12)
     return fig
 

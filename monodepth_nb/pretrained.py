@@ -5,7 +5,7 @@ Nothing falls back silently: weights that cannot be had raise `WeightsUnavailabl
 
 import copy
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -109,6 +109,18 @@ def remembered_features(network: nn.Module, batches: int = 4) -> Iterator[None]:
     finally:
         for trunk in trunks:
             trunk.kept = deque(maxlen=0)
+
+
+def available(networks: dict[str, Callable[[], nn.Module]]) -> dict[str, Callable[[], nn.Module]]:
+    """Those of `networks` (functions that build one, by name) whose weights can be had; prints why others cannot."""
+    found = {}
+    for name, build in networks.items():
+        try:
+            build()
+            found[name] = build
+        except WeightsUnavailable as error:
+            print(f"{name} left out:", str(error).splitlines()[1])
+    return found
 
 
 def make_resnet(name: str, weights: str, dilated: bool) -> nn.Module:

@@ -66,6 +66,8 @@ if project_root() is None:
 sys.path.insert(0, str(project_root()))
 
 # %%
+from functools import partial
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -79,7 +81,7 @@ from monodepth_nb.evaluation import disparity_metrics, to_pixels
 from monodepth_nb.inference import ask_for_photo, predict_photo
 from monodepth_nb.losses import MonodepthLoss, appearance_loss, warp_horizontal
 from monodepth_nb.networks import DispResNet
-from monodepth_nb.pretrained import WeightsUnavailable, remembered_features
+from monodepth_nb.pretrained import available, remembered_features
 from monodepth_nb.profiles import choose_profile
 from monodepth_nb.results import Record, device_name
 from monodepth_nb.sample import Sample
@@ -429,21 +431,15 @@ record.figure("what_if", figures.arms_figure(examples, truth_px, what_if, after)
 
 
 # %%
-def frozen(weights):
-    """A frozen torchvision encoder under a new decoder, or None where its weights cannot be had."""
-    try:
-        return DispResNet(encoder=profile.encoder, width=profile.width, weights=weights)
-    except WeightsUnavailable as error:
-        print(f"ImageNet weights unavailable, so this arm is left out: {str(error).splitlines()[1]}")
-        return None
-
-
+frozen = partial(DispResNet, encoder=profile.encoder, width=profile.width)
+encoders = available(
+    {"frozen ImageNet": partial(frozen, weights="default"), "frozen random": partial(frozen, weights="random")}
+)
 encoder_rows = []
 for seed in tqdm(range(profile.seeds), desc="encoders", unit="seed"):
-    for name, weights in {"frozen ImageNet": "default", "frozen random": "random"}.items():
+    for name, build in encoders.items():
         seed_everything(seed)
-        if (model := frozen(weights)) is None:
-            continue
+        model = build()
         config = TrainConfig(epochs=profile.defect_epochs, batch_size=1, learning_rate=profile.learning_rate, seed=seed)
         with remembered_features(model):  # the picture never changes, so neither do its frozen features
             run = fit(model, [pair], config, progress=False)

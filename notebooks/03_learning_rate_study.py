@@ -65,6 +65,8 @@ if project_root() is None:
 sys.path.insert(0, str(project_root()))
 
 # %%
+from functools import partial
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -73,7 +75,7 @@ from monodepth_nb import figures
 from monodepth_nb.datasets import motorcycle
 from monodepth_nb.evaluation import disparity_metrics, to_pixels
 from monodepth_nb.networks import DispResNet
-from monodepth_nb.pretrained import WeightsUnavailable, remembered_features
+from monodepth_nb.pretrained import available, remembered_features
 from monodepth_nb.profiles import choose_profile
 from monodepth_nb.results import Record, device_name
 from monodepth_nb.training import (
@@ -100,12 +102,7 @@ print(f"{label}; device {choose_device()} ({device_name()})")
 # network from scratch and says so: the question is about the learning rate, not the encoder.
 
 # %%
-try:
-    DispResNet(encoder=profile.encoder, width=profile.width)
-    encoder = profile.encoder
-except WeightsUnavailable as error:
-    encoder = "scratch"
-    print("ImageNet weights unavailable:", str(error).splitlines()[1])
+encoder = next(iter(available({profile.encoder: partial(DispResNet, profile.encoder, profile.width)})), "scratch")
 print("encoder of this study:", encoder)
 
 # %% [markdown]

@@ -79,7 +79,7 @@ from monodepth_nb.evaluation import evaluate, to_pixels
 from monodepth_nb.inference import ask_for_photo, predict_photo
 from monodepth_nb.kitti import KittiStereo, split_by_scene
 from monodepth_nb.networks import DispResNet, SemanticDispResNet
-from monodepth_nb.pretrained import WeightsUnavailable, remembered_features
+from monodepth_nb.pretrained import WeightsUnavailable, available, remembered_features
 from monodepth_nb.profiles import choose_profile
 from monodepth_nb.results import BUILD, Record, device_name, load_results
 from monodepth_nb.segmenter import load_segmenter, segment, segmentation_figure, train_on_streets
@@ -161,20 +161,6 @@ for join in ("wide", "projected"):
 # (are more channels enough?); ImageNet weights in the same trunk (is any pretraining enough?). With one seed the last
 # three start from the same trainable weights and differ in the frozen ones alone; the first has fewer decoder inputs.
 # An arm whose weights cannot be had is left out, which is printed.
-
-
-# %%
-def available(arms):
-    """Those of `arms` (functions that build a network anew, by name) whose weights can be had."""
-    found = {}
-    for name, build in arms.items():
-        try:
-            build()
-            found[name] = build
-        except WeightsUnavailable as error:
-            print(f"{name} left out:", str(error).splitlines()[1])
-    return found
-
 
 # %%
 with_features = partial(SemanticDispResNet, trunk=trunk, width=profile.width)

@@ -10,7 +10,7 @@ from torchvision import models
 from monodepth_nb.__main__ import main
 from monodepth_nb.checkpoints import load_model
 from monodepth_nb.networks import DispResNet, SemanticDispResNet, build_network
-from monodepth_nb.pretrained import Trunk, WeightsUnavailable, remembered_features
+from monodepth_nb.pretrained import Trunk, WeightsUnavailable, available, remembered_features
 from monodepth_nb.segmenter import Segmenter, save_segmenter
 
 RESNET18_FILE, FCN_FILE = "resnet18-f37072fd.pth", "fcn_resnet50_coco-1167a1af.pth"
@@ -290,6 +290,12 @@ def test_missing_weights_raise_with_address_place_and_the_explicit_choice(hub, b
     assert str(hub / name) in message
     assert 'weights="random"' in message
     assert "no network in this test" in message
+
+
+def test_networks_whose_weights_cannot_be_had_are_left_out_with_the_reason(hub, capsys):
+    networks = {"pretrained": lambda: DispResNet("imagenet18", 0.25), "scratch": lambda: DispResNet(width=0.0625)}
+    assert list(available(networks)) == ["scratch"]
+    assert "pretrained left out: " in capsys.readouterr().out
 
 
 def test_a_file_with_a_wrong_hash_is_not_used(hub, monkeypatch):
