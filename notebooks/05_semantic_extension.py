@@ -23,7 +23,7 @@
 # **The question.** At the same budget and the same seeds, do semantic features help? And is it the *semantics*, or
 # would any frozen features of that shape do? And would such a network do more as the depth network's own encoder?
 #
-# **Running time.** `smoke` seconds, `demo` about 10 minutes on two CPU cores, `paper` about 1.5 hours on a T4 (an
+# **Running time.** `smoke` seconds, `demo` about 8 minutes on two CPU cores, `paper` about 1.5 hours on a T4 (an
 # estimate).
 
 # %% tags=["setup"]
