@@ -335,8 +335,9 @@ if "shiny" in data.test[0]:
 
 # %%
 scene = data.test[0]
-full_size = (375, 1242)  # KITTI's shape: network-sized pictures are squeezed, and points need square pixels
 truth = scene.disparity_px.numpy()
+# Points need square pixels: rendered pictures are squeezed to the network's size, so they get KITTI's shape.
+full_size = truth.shape if truth.shape[1] > 1000 else (375, 1242)
 focal_full_px = scene.focal_px * full_size[1] / truth.shape[1]
 for name, disparity in {"predicted": best(scene), "true": truth}.items():
     near = np.where(np.isfinite(truth) & (disparity > scene.focal_px * scene.baseline_m / 40), disparity, np.nan)
