@@ -5,11 +5,13 @@ import hashlib
 import io
 import json
 import shutil
+import ssl
 import stat
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -160,6 +162,18 @@ def test_after_giving_up_the_next_call_goes_on(server, tmp_path):
 def test_a_server_that_is_away_is_said_so(server, tmp_path):
     server.http.server_close()
     fails(server, tmp_path, "connection lost")
+
+
+def test_a_certificate_that_is_not_accepted_is_said_at_once(server, tmp_path, monkeypatch):
+    calls = []
+
+    def refuse(*_, **__):
+        calls.append(1)
+        raise URLError(ssl.SSLCertVerificationError("unable to get local issuer certificate"))
+
+    monkeypatch.setattr(download, "urlopen", refuse)
+    fails(server, tmp_path, "Install Certificates.command")
+    assert len(calls) == 1
 
 
 def test_a_file_that_changed_meanwhile_is_not_glued_to_the_old_half(server, tmp_path):
