@@ -112,8 +112,7 @@ def folder_data(root: Path, args) -> TrainingData:
     kinds = truth_kinds(everything)
     truth = None
     if kinds:
-        camera = {"focal_px": args.focal_px, "baseline_m": args.baseline_m}
-        truth = part(KittiStereo(root, truth=kinds[0], size=args.size, **camera), held_out, True)
+        truth = part(KittiStereo(root, truth=kinds[0], size=args.size, **camera_of(args)), held_out, True)
         truth[0]  # what is wrong with it is to be said now, not after the training
     return TrainingData(PairCache(train, args.size), PairCache(validation, args.size), truth)
 
@@ -317,6 +316,11 @@ def add_camera_options(parser) -> None:
     parser.add_argument("--baseline-m", type=float, help="distance of the two cameras of the training pairs, in metres")
 
 
+def camera_of(args) -> dict:
+    """The options of `add_camera_options`, as `KittiStereo` takes them."""
+    return {"focal_px": args.focal_px, "baseline_m": args.baseline_m}
+
+
 def add_evaluate(commands) -> None:
     parser = add_command(commands, evaluate, "Score a checkpoint on scenes with ground truth, beside the pixel mean.")
     add_network_options(parser, "checkpoint")
@@ -340,8 +344,7 @@ def evaluate(args) -> None:
     kinds = truth_kinds(everything)
     if not kinds:
         raise ValueError(f"{everything.folder} has neither disp_noc_0 nor disp_occ_0: nothing to score against")
-    camera = {"focal_px": args.focal_px, "baseline_m": args.baseline_m}
-    scored = {kind: KittiStereo(root, truth=kind, size=tuple(network.size), **camera) for kind in kinds}
+    scored = {kind: KittiStereo(root, truth=kind, size=tuple(network.size), **camera_of(args)) for kind in kinds}
     baseline = None
     if not args.all:
         known = {everything.names[i] for i in split_by_scene(everything)[0].indices}

@@ -176,7 +176,7 @@ def start_folder(folder: Path, settings: dict) -> None:
     write_whole(folder / "config.json", lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))
 
 
-def settings_of(config, train_data, processes: int) -> dict:
+def settings_of(config, train_data, loss: nn.Module, transform, processes: int) -> dict:
     """What makes two runs the same run. Only the product of batch size and processes matters.
 
     The first picture's mean colour stands for the data: another set may have as many pairs of that size. Not its
@@ -185,4 +185,5 @@ def settings_of(config, train_data, processes: int) -> dict:
     first = train_data[0]["left"]
     data = {"training_pairs": len(train_data), "image_size": list(first.shape[1:])}
     data["first_picture"] = [round(colour.item(), 3) for colour in first.mean(dim=(1, 2))]
+    data |= {"loss": type(loss).__name__, "augmented": transform is not None}
     return asdict(config) | data | {"pairs_per_step": processes * config.batch_size}

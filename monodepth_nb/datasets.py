@@ -73,12 +73,8 @@ def full_set(profile: Profile) -> FullSet:
     root = download_kitti2015(data_folder()) if choice == "kitti2015" else Path(choice)
     pairs, test = paper_protocol(root, size=size)
     train, validation = split_by_scene(pairs, validation=0.1)
-    return FullSet(
-        PairCache(train, size),
-        PairCache(validation, size),
-        test,
-        f"{root.name}, {len(train)} pairs, {test.truth} truth",
-    )
+    label = f"{root.name}, {len(train)} pairs, {test.truth} truth"
+    return FullSet(PairCache(train, size), PairCache(validation, size), test, label)
 
 
 def street_root(size: tuple[int, int], count: int, seed: int, folder: Path | None = None) -> Path:

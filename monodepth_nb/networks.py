@@ -155,8 +155,6 @@ class DispResNet(nn.Module):
         check_option("encoder", encoder, ENCODERS)
         check_option("upsampling", upsampling, UPSAMPLINGS)
         check_encoder_weights(encoder, weights)
-        if width <= 0:
-            raise ValueError(f"width is {width}; it must be larger than 0")
         self.arguments = {
             "network": "DispResNet", "encoder": encoder, "width": width, "upsampling": upsampling,
             "trainable_encoder": trainable_encoder, "weights": weights,
@@ -280,7 +278,9 @@ def check_encoder_weights(encoder: str, weights: str) -> None:
 
 
 def scaled(channels: int, width: float) -> int:
-    """Channel count times the width multiplier, at least 1."""
+    """Channel count times the width multiplier, at least 1. Raises ValueError for a width that is not positive."""
+    if width <= 0:
+        raise ValueError(f"width is {width}; it must be larger than 0")
     return max(1, round(channels * width))
 
 

@@ -415,8 +415,7 @@ def fit(
         train_data, validation_data, (transform, late_transform), config, device
     )
 
-    settings = checkpoints.settings_of(config, train_data, process_count())
-    settings |= {"augmented": transform is not None, "loss": type(loss).__name__}
+    settings = checkpoints.settings_of(config, train_data, loss, transform, process_count())
     history = checkpoints.resume(run_dir, model, settings, trainer.parts()) if run_dir else []
     first = process_rank() == 0  # writes and speaks for all
     if run_dir and first:

@@ -68,6 +68,7 @@ def full_set_generalises(n: Numbers):
 
 
 def semantics_help(n: Numbers):
+    n = n.on_data_of("full set, semantic")
     semantic, none, random = (
         n.seeds(f"full set, {arm}", "abs_rel") for arm in ("semantic", "no extra features", "random features")
     )

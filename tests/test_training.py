@@ -424,7 +424,7 @@ def test_a_run_does_not_go_on_with_other_pictures_of_the_same_number_and_size(tm
 
 
 def test_best_checkpoint_is_of_the_epoch_with_the_lowest_validation_loss(tmp_path):
-    model, settings, history = tiny(), checkpoints.settings_of(TrainConfig(), pairs(5), 1), []
+    model, settings, history = tiny(), checkpoints.settings_of(TrainConfig(), pairs(5), MonodepthLoss(), None, 1), []
     for epoch, validation in enumerate((3.0, 1.0, 2.0), start=1):
         nn.init.constant_(model.encoder.bias, epoch)
         history.append({"epoch": epoch, "train_total": -epoch, "validation_total": validation})
@@ -434,7 +434,10 @@ def test_best_checkpoint_is_of_the_epoch_with_the_lowest_validation_loss(tmp_pat
 
 
 def test_the_best_checkpoint_stays_when_a_run_is_lengthened_at_another_pace(tmp_path):
-    model, settings = tiny(), checkpoints.settings_of(TrainConfig(checkpoint_every=2), pairs(5), 1)
+    model, settings = (
+        tiny(),
+        checkpoints.settings_of(TrainConfig(checkpoint_every=2), pairs(5), MonodepthLoss(), None, 1),
+    )
     rows = [{"epoch": epoch, "train_total": loss} for epoch, loss in ((1, 5.0), (2, 4.0), (3, 1.0), (4, 2.0))]
     for epoch in (2, 3, 4):  # 3 was the last of the shorter run
         nn.init.constant_(model.encoder.bias, epoch)
@@ -443,7 +446,7 @@ def test_the_best_checkpoint_stays_when_a_run_is_lengthened_at_another_pace(tmp_
 
 
 def test_the_best_checkpoint_of_an_older_run_does_not_outlive_it(tmp_path):
-    model, settings = tiny(), checkpoints.settings_of(TrainConfig(), pairs(5), 1)
+    model, settings = tiny(), checkpoints.settings_of(TrainConfig(), pairs(5), MonodepthLoss(), None, 1)
     for loss in (1.0, 2.0):
         checkpoints.save(tmp_path, model, settings, [{"epoch": 1, "train_total": loss}], {})
         (tmp_path / "last.pt").unlink()  # as somebody does who wants to start over
