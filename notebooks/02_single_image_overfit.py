@@ -320,8 +320,8 @@ for largest in (1, 255):
 # %% [markdown]
 # The verdict takes the last step. *In the stored run* it is 91.4 % at the end and 97.6 % at the start, so C1 holds on
 # this pair, by a hair. The course project computed its shares on pictures of 0-255 with consistency weighted 0.01
-# (defects D2 and D3): there L1 swamps SSIM and every other term, and "almost all" was partly that. A small share need
-# not mean a small effect, nor a large one: exercise 2 sets one weight to 0.
+# (defects D2 and D3): there L1 swamps SSIM and every other term, and "almost all" may partly be that. A small share
+# need not mean a small effect, nor a large one: exercise 2 sets one weight to 0.
 #
 # ## What if? Defects of the course project, and the paper's own start
 # Each arm changes one thing (D2 and D3 come together, as the project had them, and D3 by itself) and trains a fresh

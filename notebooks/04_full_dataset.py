@@ -326,7 +326,7 @@ if "shiny" in data.test[0]:
 #
 # The network beats the pixel mean at every distance, but not everywhere: on poles, too thin for this network, which
 # reads through them to what stands behind, the guess is better in all three columns (3.2 against 3.6 px), on persons
-# in AbsRel, and on road and sidewalk in D1 (0.02 against 2.79 % on the road, most of it in the last row).
+# in AbsRel, and on road and sidewalk in D1 (0.02 against 2.79 % on the road).
 #
 # ## In three dimensions
 # Every pixel that has a truth, up to 40 m away, becomes a point at its predicted depth, then at its true one. What
