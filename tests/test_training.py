@@ -588,7 +588,7 @@ def torchrun(tmp_path: Path, dies: bool) -> subprocess.CompletedProcess:
     script = tmp_path / "shared_run.py"
     script.write_text(SHARED_RUN.format(tests=str(ROOT / "tests"), folder=str(tmp_path), dies=dies))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "", "TMPDIR": str(tmp_path)}
     # The time-out is there to end a hang, which is what must not happen.
     return subprocess.run([*launcher, str(script)], env=environment, capture_output=True, text=True, timeout=300)
 
