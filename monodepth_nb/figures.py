@@ -336,11 +336,11 @@ def point_cloud_figure(image, disparity_px, focal_px: float, baseline_m: float, 
         raise ValueError("no pixel is nearer than 80 m: look at the disparity, or at focal length and baseline")
     near = xyz[:, 2] <= np.percentile(xyz[:, 2], 98)  # the few farthest points would shrink all others
     xyz, colours = xyz[near], colours[near] / 255
-    fig, (oblique, above) = plt.subplots(1, 2, figsize=(12, 5), layout="compressed", width_ratios=(1.6, 1))
+    fig, (oblique, above) = plt.subplots(1, 2, figsize=(12, 4), layout="compressed", width_ratios=(1.6, 1))
     plt.close(fig)
     # A pixel covers more of the scene the farther it is; drawn that wide, points leave no gaps.
     breadth_m = 1.5 * xyz[:, 2] * step / focal_px
-    u, v, distance = _seen_from(xyz, yaw=np.radians(18), pitch=np.radians(12))
+    u, v, distance = _seen_from(xyz, yaw=np.radians(18), pitch=np.radians(18))
     order = np.argsort(-distance)  # far points first, so that near ones cover them
     area = (500 / np.ptp(u) * breadth_m / distance).clip(0.5, 12)[order] ** 2  # the panel is 500 points wide
     oblique.scatter(u[order], v[order], s=area, c=colours[order], marker="s", linewidths=0, rasterized=True)
