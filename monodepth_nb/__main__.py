@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Subset
 from monodepth_nb import download, recipes
 from monodepth_nb.checkpoints import CheckpointError
 from monodepth_nb.datasets import motorcycle, street_root
-from monodepth_nb.kitti import KittiStereo, split_by_scene
+from monodepth_nb.kitti import KittiStereo, split_by_scene, truth_kinds
 from monodepth_nb.loading import PairCache
 from monodepth_nb.losses import PADDINGS
 from monodepth_nb.networks import ENCODERS, UPSAMPLINGS, DispResNet, check_size
@@ -112,8 +112,10 @@ def folder_data(root: Path, args) -> TrainingData:
     kinds = truth_kinds(everything)
     truth = None
     if kinds:
-        truth = part(KittiStereo(root, truth=kinds[0], size=args.size, **camera_of(args)), held_out, True)
-        truth[0]  # what is wrong with it is to be said now, not after the training
+        labelled = part(KittiStereo(root, truth=kinds[0], size=args.size, **camera_of(args)), held_out, True)
+        if len(labelled):  # of frames 10 and 11 of one scene, say, only the first has truth
+            truth = labelled
+            truth[0]  # what is wrong with it is to be said now, not after the training
     return TrainingData(PairCache(train, args.size), PairCache(validation, args.size), truth)
 
 
@@ -347,16 +349,16 @@ def evaluate(args) -> None:
     scored = {kind: KittiStereo(root, truth=kind, size=tuple(network.size), **camera_of(args)) for kind in kinds}
     baseline = None
     if not args.all:
-        known = {everything.names[i] for i in split_by_scene(everything)[0].indices}
+        try:
+            known = {everything.names[i] for i in split_by_scene(everything)[0].indices}
+        except ValueError as error:
+            raise ValueError(f"{error}, or pass --all") from error
         training, scored = ({kind: part(data, known, keep) for kind, data in scored.items()} for keep in (True, False))
+        if not (len(training[kinds[0]]) and len(scored[kinds[0]])):
+            raise ValueError(f"{root} has ground truth on one side only of what `train` leaves out: pass --all")
         baseline = PixelMeanBaseline(training[kinds[0]])
     label = f"{Path(args.checkpoint)} on {len(scored[kinds[0]])} scenes of {root.name}"
     print(write_report(network, scored, tuple(network.size), args.out, label, baseline))
-
-
-def truth_kinds(data: KittiStereo) -> list[str]:
-    """Kinds of ground truth that there are; the paper's comes first."""
-    return [kind for kind in ("noc", "occ") if (data.folder / f"disp_{kind}_0").is_dir()]
 
 
 def part(data: KittiStereo, names: set[str], keep: bool) -> Subset:
@@ -396,7 +398,7 @@ def predict(args) -> int:
 
 def add_export(commands) -> None:
     parser = add_command(commands, export, "Write a checkpoint as ONNX, which runs without this package.")
-    add_network_options(parser, "checkpoint")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.pt or last.pt of a run")
     parser.add_argument("--out", default="network.onnx", help="file to write")
 
 

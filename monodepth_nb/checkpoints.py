@@ -6,12 +6,10 @@ history.csv   a row per epoch     best.pt   the network at its best epoch
 
 import json
 import os
-import random
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -53,7 +51,7 @@ def save(folder: Path, model: nn.Module, settings: dict, history: list[dict], pa
         "versions": {name: version(name) for name in ("torch", "torchvision", "numpy")},
     }
     states = {name: part.state_dict() for name, part in parts.items()}
-    everything = weights | states | {"random": random_states()}
+    everything = weights | states
     write_whole(folder / "history.csv", lambda path: pd.DataFrame(history).to_csv(path, index=False))
     if to_minimise(history[-1]) < best_so_far(folder):
         write_whole(folder / "best.pt", lambda path: torch.save(weights, path))
@@ -70,25 +68,6 @@ def best_so_far(folder: Path) -> float:
 
 def to_minimise(row: dict) -> float:
     return row.get("validation_total", row["train_total"])
-
-
-def random_states() -> dict:
-    """States of all global random generators, in types that `torch.load(weights_only=True)` accepts."""
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": (name, keys.tolist(), *rest),
-        "python": random.getstate(),
-    }
-
-
-def set_random_states(states: dict) -> None:
-    torch.set_rng_state(states["torch"])
-    for device, state in zip(range(torch.cuda.device_count()), states["cuda"], strict=False):
-        torch.cuda.set_rng_state(state, device)
-    np.random.set_state(states["numpy"])  # noqa: NPY002
-    random.setstate(states["python"])
 
 
 # ---- Reading ----
@@ -138,7 +117,7 @@ def load_weights(model: nn.Module, state: dict, path: Path) -> None:
 
 
 def resume(folder: Path, model: nn.Module, settings: dict, parts: dict) -> list[dict]:
-    """Put model, `parts` and random generators in the state of last.pt; returns its history, else [].
+    """Put model and `parts` in the state of last.pt; returns its history, else [].
 
     Raises CheckpointError if the run had another network or other settings. More epochs may be asked for where
     neither the schedule nor the recipe depends on their number.
@@ -154,7 +133,6 @@ def resume(folder: Path, model: nn.Module, settings: dict, parts: dict) -> list[
     for name, part in parts.items():
         if state[name]:  # a gradient scaler has none where none is needed
             part.load_state_dict(state[name])
-    set_random_states(state["random"])
     return state["history"]
 
 

@@ -54,10 +54,10 @@ def best_median_worst(samples, predictions_px, titles, label: str) -> Figure:
 def reconstruction_figure(sample, disparity: Tensor, label: str) -> Figure:
     """Left view, right view warped onto it by the predicted disparity, and their difference.
 
-    disparity: (2, h, w) of the network, fractions of the width; channel 0 is the left view's
+    disparity: (h, w) of the left view, in fractions of the width
     """
     left, right = sample["left"], sample["right"]
-    d_left = F.interpolate(disparity[None, :1].detach().cpu().float(), size=left.shape[-2:], mode="bilinear")
+    d_left = F.interpolate(disparity[None, None].float(), size=left.shape[-2:], mode="bilinear")
     rebuilt = warp_horizontal(right[None], -d_left)[0]
     difference = (rebuilt - left).abs().mean(0)
     fig, axes = _panels(1, 3, left.shape[-2:], f"The left view, rebuilt from the right one\n{label}")
@@ -122,12 +122,6 @@ def labels_figure(samples: dict, label: str) -> Figure:
         _show_disparity(disparity, np.where(known > 0, known, np.nan), "disparity", DISPARITY_MAX)
     _colour_bar(axes[1, -1], axes, "disparity [fraction of image width]")
     return fig
-
-
-def sharpening_strip(image, maps: dict, truth_px, label: str) -> Figure:
-    """The map after 0, 10, 100 ... steps, between image and ground truth. maps: {step: (H, W) disparity in px}."""
-    named = {f"step {step:,}": disparity for step, disparity in maps.items()}
-    return map_grid(image, named, truth_px, label, "Disparity sharpens as training goes on")
 
 
 def map_grid(image, maps: dict, truth_px, label: str, title: str) -> Figure:
@@ -274,13 +268,10 @@ def disparity_histogram(maps: dict, label: str) -> Figure:
     plt.close(fig)
     known = {name: values[np.isfinite(values)] for name, values in ((n, np.asarray(m)) for n, m in maps.items())}
     bins = np.linspace(0, max(np.percentile(v, 99.9) for v in known.values()), 80)
-    for colour, (name, values) in zip(sns.color_palette("colorblind", len(known)), known.items(), strict=True):
-        share = np.full(len(values), 100 / len(values))
-        ax.hist(values, bins, weights=share, histtype="stepfilled", alpha=0.25, color=colour)
-        ax.hist(values, bins, weights=share, histtype="step", color=colour, label=name, linewidth=1.5)
+    style = {"element": "step", "alpha": 0.25, "palette": sns.color_palette("colorblind", len(known))}
+    sns.histplot(known, bins=bins, stat="percent", common_norm=False, ax=ax, **style)
     ax.set(xlabel="disparity [px]", ylabel="share of pixels [%]", xlim=(0, bins[-1]))
     ax.set_title(f"How often each disparity occurs\n{label}", fontsize=12)
-    ax.legend(frameon=False)
     sns.despine(ax=ax)
     return fig
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from monodepth_nb import figures
 from monodepth_nb.checkpoints import load_model, write_whole
 from monodepth_nb.evaluation import left_disparity, to_depth_m, to_pixels, to_points_m
+from monodepth_nb.kitti import UNREADABLE
 from monodepth_nb.networks import MAX_DISPARITY
 from monodepth_nb.onnx_export import OnnxNetwork
 from monodepth_nb.transforms import resize
@@ -62,7 +63,7 @@ def read_photo(source: str | Path | Image.Image) -> Photo:
                 return prepared(image)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is too large ({error}): reduce it to below 89 megapixels") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises on damage
+    except UNREADABLE as error:
         raise ValueError(f"{path} is no picture that can be read ({error}): convert it to PNG or JPEG") from error
 
 
@@ -127,10 +128,14 @@ def predict_photos(
 
     size:    (height, width) of the images that the network gets; photos of any aspect are squeezed to it
     returns: messages of the photos that failed; all others are done
-    Raises OSError if there can be no such folder, ValueError if `ply` is asked for without a camera.
+    Raises OSError if there can be no such folder, ValueError if `ply` is asked for without a camera, or for a camera
+    or batch size that is not positive.
     """
     if ply and camera is None:
         raise ValueError("a point cloud is in metres: give the focal length in pixels and the baseline in metres")
+    if not min(batch_size, *(camera or (1,))) > 0:
+        given = f"{camera}, batch_size {batch_size}" if camera else f"batch_size {batch_size}"
+        raise ValueError(f"{given}: all must be larger than 0")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names, failures = unique_names(photos), {}

@@ -5,6 +5,7 @@ so only the first pair gets its own map (pytorch/vision issue 7128).
 """
 
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ KITTI_NAME = re.compile(r"(\d{6})_(\d\d)")  # scene, frame: 000017_10
 # Focal length of the rectified cameras: they were calibrated, and cropped, anew on each recording day.
 FOCAL_PX_BY_WIDTH = {1242: 721.5377, 1241: 718.856, 1238: 718.3351, 1226: 707.0912, 1224: 707.0493}
 KITTI_BASELINE_M = 0.54
+# What Pillow raises on damage, in the picture or in what is noted beside it.
+UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error)
 # Scenes of KITTI 2015 known to come from one drive, often a second apart: never to be split.
 KNOWN_DRIVES = ((2, 3), (7, 12), (13, 17), (18, 21), (22, 33), (34, 42))
 
@@ -133,6 +136,11 @@ class KittiStereo(Dataset):
 # ---- Names and folders ----
 
 
+def truth_kinds(data: KittiStereo) -> list[str]:
+    """Kinds of ground truth that its folder has; the paper's comes first."""
+    return [kind for kind in ("noc", "occ") if (data.folder / f"disp_{kind}_0").is_dir()]
+
+
 def frame_of(name: str) -> str | None:
     """The "10" of "000017_10"; None if the name is not KITTI's."""
     match = KITTI_NAME.fullmatch(name)
@@ -183,7 +191,7 @@ def read_array(path: Path, mode: str | None = None) -> np.ndarray:
         with Image.open(path) as image:
             convert = mode is not None and not image.mode.startswith("I")
             return np.array(image.convert(mode) if convert else image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises on damage
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read ({error}): copy or download it again") from error
 
 
@@ -273,20 +281,18 @@ def split_by_scene(dataset: KittiStereo, validation: float = 0.2) -> tuple[Subse
     if len(blocks) == 1:
         blocks = [[index] for index in blocks[0]]
     if len(blocks) == 1:
-        raise ValueError(f"the one pair {dataset.names[0]} cannot be split: add pairs, or do without")
+        raise ValueError(f"the one pair {dataset.names[0]} cannot be split: add pairs")
     ends = np.cumsum([len(block) for block in blocks[:-1]])
     cut = 1 + int(np.abs(ends - (1 - validation) * len(dataset)).argmin())
     train, held_out = ([i for block in part for i in block] for part in (blocks[:cut], blocks[cut:]))
     return Subset(dataset, train), Subset(dataset, held_out)
 
 
-def paper_protocol(
-    root: str | Path, truth: str = "noc", size: tuple[int, int] | None = None
-) -> tuple[KittiStereo, KittiStereo]:
+def paper_protocol(root: str | Path, size: tuple[int, int] | None = None) -> tuple[KittiStereo, KittiStereo]:
     """Pairs to train on and to score, as in Table 1 of Godard et al., CVPR 2017, as far as KITTI 2015 allows.
 
-    Train without labels on the testing scenes, score frame 10 of the training scenes. The paper's code
-    scored "noc"; KITTI ranks on "occ".
+    Train without labels on the testing scenes, score frame 10 of the training scenes on "noc", which the paper's code
+    did; KITTI ranks on "occ", which is taken where there is no other.
     """
-    scored = KittiStereo(root, "training", frames=("10",), truth=truth, size=size)
-    return KittiStereo(root, "testing", size=size), scored
+    kind = next(iter(truth_kinds(KittiStereo(root))), "noc")  # without either, "noc" is reported as missing
+    return KittiStereo(root, "testing", size=size), KittiStereo(root, truth=kind, size=size)

@@ -1,7 +1,8 @@
 """The training signal: how well each view is rebuilt from the other (Godard et al. 2017, section 3.2).
 
 Disparity is a fraction of image width. Left estimate = right image sampled at x - d_left; right estimate = left
-image sampled at x + d_right. Formulas follow the original code (monodepth_model.py) where it and the paper differ.
+image sampled at x + d_right. Where the paper and its code (monodepth_model.py) differ, formulas follow the code; only
+smoothness follows the paper.
 """
 
 from typing import NamedTuple

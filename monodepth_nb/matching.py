@@ -8,6 +8,7 @@ label, and still predicts from one image.
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,17 +56,12 @@ def filled(disparity: Tensor) -> Tensor:
     disparity: (V, H, W), 0 = unknown
     returns: the same with guesses, marked by a minus sign. Rows without a known pixel take those of the row below.
     """
-    v, h, w = disparity.shape
-    rows = disparity.numpy().reshape(v * h, w)
-    column, known, row = np.arange(w), rows > 0, np.arange(v * h)[:, None]
-    before = np.maximum.accumulate(np.where(known, column, -1), axis=1)
-    after = np.minimum.accumulate(np.where(known, column, w)[:, ::-1], axis=1)[:, ::-1]
-    guesses = [np.where(before >= 0, rows[row, before], np.inf), np.where(after < w, rows[row, after % w], np.inf)]
-    guess = np.minimum(*guesses).reshape(v, h, w)
-    for y in range(h - 2, -1, -1):
-        guess[:, y] = np.where(np.isinf(guess[:, y]), guess[:, y + 1], guess[:, y])
-    guess[np.isinf(guess)] = FARTHEST
-    return torch.where(disparity > 0, disparity, -torch.from_numpy(guess).float())
+    guesses = []
+    for rows in disparity.numpy():
+        known = pd.DataFrame(rows).where(rows > 0)
+        guess = np.fmin(known.ffill(axis=1), known.bfill(axis=1))
+        guesses.append(guess.bfill().fillna(FARTHEST).to_numpy(np.float32))
+    return torch.where(disparity > 0, disparity, -torch.from_numpy(np.stack(guesses)))
 
 
 class MatchedPairs(Dataset):

@@ -273,7 +273,7 @@ def check_encoder_weights(encoder: str, weights: str) -> None:
     """Raise ValueError unless there are such weights and the encoder can hold them."""
     if not weights.startswith(STREETS):
         check_option("weights", weights, (*IMAGENET_WEIGHTS, f"{STREETS}PATH"))
-    elif encoder == "scratch":
+    if encoder == "scratch" and weights not in ("default", "random"):
         raise ValueError(f"a scratch encoder cannot hold {weights!r}: pass encoder='imagenet18', or what its trunk is")
 
 

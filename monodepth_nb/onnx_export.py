@@ -1,4 +1,4 @@
-"""A network as one .onnx file, which runs without PyTorch; needs the extra `pip install monodepth_nb[onnx]`."""
+"""A network as one .onnx file, which runs without PyTorch; needs the extra `pip install -e .[onnx]`."""
 
 from pathlib import Path
 

@@ -119,7 +119,7 @@ def available(networks: dict[str, Callable[[], nn.Module]]) -> dict[str, Callabl
             build()
             found[name] = build
         except WeightsUnavailable as error:
-            print(f"{name} left out:", str(error).splitlines()[1])
+            print(f"{name} left out:", str(error).splitlines()[:2][-1])
     return found
 
 
@@ -137,7 +137,7 @@ def make_resnet(name: str, weights: str, dilated: bool) -> nn.Module:
             resnet.load_state_dict(tensors)
         except RuntimeError as error:
             raise WeightsUnavailable(
-                f"{origin} does not hold the weights of {name}: delete it and get it anew\n{error}"
+                f"{origin} does not hold the weights of {name}: delete it and get it anew"
             ) from error
     return resnet
 

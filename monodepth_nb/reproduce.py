@@ -131,12 +131,21 @@ def table(frame: pd.DataFrame) -> str:
     return f'<div class="wide">{frame.to_html(index=False, float_format="%.4g", border=0)}</div>'
 
 
+def make_absolute() -> None:
+    """Kernels run in notebooks/, where relative paths of the environment would mean other files."""
+    for name in ("MONODEPTH_BUILD", "MONODEPTH_DATA", "MONODEPTH_PHOTO", "MONODEPTH_STEREO"):
+        value = os.environ.get(name)
+        if value and value not in ("streets", "kitti2015"):
+            os.environ[name] = str(Path(value).absolute())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run the notebooks and build the report under build/.")
     parser.add_argument("notebooks", nargs="*", help="numbers such as 02; default: all")
     parser.add_argument("--commit", action="store_true", help="store the outputs in notebooks/*.ipynb too")
     args = parser.parse_args()
     profile, started = choose_profile(), time.perf_counter()
+    make_absolute()
     scripts = [p for p in sorted(NOTEBOOKS.glob("0*.py")) if not args.notebooks or p.name[:2] in args.notebooks]
     if not scripts:
         sys.exit(f"no notebook of {NOTEBOOKS} is called {', '.join(args.notebooks)}")

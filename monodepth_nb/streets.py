@@ -506,9 +506,8 @@ def calibration(size):
 def _write_scene(training, number, size, seed):
     """Render scene `number` and write its files."""
     scene = render_scene((seed, number), size)
-    truth, truth_right = (
-        np.uint16(np.nan_to_num(scene[name]) * 256 + 0.5) for name in ("disparity_px", "disparity_right_px")
-    )
+    stored = (np.nan_to_num(scene[name]) * 256 + 0.5 for name in ("disparity_px", "disparity_right_px"))
+    truth, truth_right = (np.uint16(np.where(values < 2**16, values, 0)) for values in stored)
     images = {"image_2": scene["left"], "image_3": scene["right"], "classes_2": scene["classes"]}
     images |= {"disp_occ_0": truth, "disp_noc_0": truth * scene["visible"], "disp_occ_1r": truth_right}
     images |= {f"{name}_2": scene[name] * np.uint8(255) for name in ("lane_paint", "shiny")}
@@ -522,7 +521,8 @@ def render_streets(root, count, size=(256, 512), seed=0, progress=True):
     """Write `count` rendered pairs below `root` in KITTI's layout; do nothing if they are there already.
 
     root/training/image_2, image_3   left and right view, PNG
-    .../disp_occ_0, disp_noc_0       disparity of the left view in px, uint16 PNG of 256 x px, 0 = none (the sky);
+    .../disp_occ_0, disp_noc_0       disparity of the left view in px, uint16 PNG of 256 x px, 0 = none (the sky, or
+                                     256 px and more, which the format cannot hold);
                                      noc holds only what the right view sees too
     .../disp_occ_1r                  the same of the right view (not a folder of KITTI's)
     .../classes_2                    uint8 PNG, index into CLASSES; lane_paint_2, shiny_2: masks, 0 or 255

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from monodepth_nb import checkpoints
-from monodepth_nb.evaluation import evaluate, network_predictor
+from monodepth_nb.evaluation import evaluate, left_disparity, network_predictor
 from monodepth_nb.loading import make_loader
 from monodepth_nb.losses import PADDINGS, DisparityLoss, MonodepthLoss
 from monodepth_nb.networks import MAX_DISPARITY, STRIDE, check_option
@@ -66,7 +66,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train; the defaults are the paper's, except that its rate is halved twice ("halving")."""
+    """How to train. Defaults are the paper's, but for `schedule`: its rate was halved twice ("halving")."""
 
     epochs: int = 50
     batch_size: int = 8  # pairs per process and step
@@ -320,24 +320,6 @@ def warn_of_collapse(row: Tensor, epoch: int) -> bool:
 # ---- All epochs ----
 
 
-def predict_disparity(model: nn.Module, data: Dataset, batch_size: int = 8) -> Tensor:
-    """Finest disparity maps of the left images of `data`, without gradients.
-
-    returns: (N, 2, H, W) float32 on the CPU, fractions of the image width; channel 0 = left, 1 = right view
-    The network is put back in the mode (train or eval) it was found in.
-    """
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    maps = []
-    with torch.no_grad():
-        for indices in torch.arange(len(data)).split(batch_size):
-            images = torch.stack([data[i]["left"] for i in indices.tolist()])
-            maps.append(model(images.to(device))[0].float().cpu())
-    model.train(was_training)
-    return torch.cat(maps)
-
-
 def score(model: nn.Module, truth_data: Dataset) -> pd.DataFrame:
     """`evaluation.evaluate` of a network, which is put in eval mode, at the size of the images of `truth_data`."""
     return evaluate(network_predictor(model, image_size(truth_data)), truth_data)
@@ -405,7 +387,6 @@ def fit(
     """
     if len(train_data) < process_count():
         raise ValueError(f"{len(train_data)} training pairs for {process_count()} processes; each needs one at least")
-    seed_everything(config.seed)  # what the network draws itself (dropout) is to depend on the config alone
     device = torch.device(device or choose_device())
     run_dir = Path(run_dir) if run_dir else None
     if loss is None:
@@ -424,6 +405,8 @@ def fit(
     bar = tqdm(total=config.epochs * pairs, initial=len(history) * pairs, unit="pair", disable=hidden)
     with bar, suppress(KeyboardInterrupt):
         for epoch in range(len(history) + 1, config.epochs + 1):
+            # What the network draws itself (dropout) depends on these two alone, so a resumed run draws the same.
+            seed_everything(hash((config.seed, epoch)) % 2**32)
             row, rows = trainer.epoch(epoch, train_loader, validation_loader, bar)
             require_finite_losses(rows, row, run_dir)
             if first and not collapsed:
@@ -461,5 +444,6 @@ def write_run_figures(run_dir: Path, model: nn.Module, history: list[dict], trai
             figure = figures.prediction_figure(truth_data[0], predict(truth_data[0]), run_dir.name)
     else:
         sample = train_data[0]
-        figure = figures.reconstruction_figure(sample, predict_disparity(model, [sample])[0], run_dir.name)
+        disparity = left_disparity(model, sample["left"][None])[0]
+        figure = figures.reconstruction_figure(sample, disparity, run_dir.name)
     figure.savefig(run_dir / "figure.png")

@@ -77,7 +77,7 @@ from tqdm import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.datasets import full_set, motorcycle
-from monodepth_nb.evaluation import disparity_metrics, to_pixels
+from monodepth_nb.evaluation import disparity_metrics, left_disparity, network_predictor, to_pixels
 from monodepth_nb.inference import ask_for_photo, predict_photo
 from monodepth_nb.losses import MonodepthLoss, appearance_loss, warp_horizontal
 from monodepth_nb.networks import DispResNet
@@ -86,7 +86,7 @@ from monodepth_nb.profiles import choose_profile
 from monodepth_nb.results import Record, device_name
 from monodepth_nb.sample import Sample
 from monodepth_nb.streets import ROAD
-from monodepth_nb.training import TrainConfig, choose_device, fit, predict_disparity, seed_everything
+from monodepth_nb.training import TrainConfig, choose_device, fit, seed_everything
 from monodepth_nb.transforms import MirroredFlip
 
 profile = choose_profile()
@@ -155,7 +155,7 @@ filled = np.where(np.isfinite(truth_px), truth_px, np.nanmedian(truth_px))
 true_disparity = torch.nn.functional.interpolate(
     torch.from_numpy(filled)[None, None].float() / truth_px.shape[1], size=(h, w), mode="area"
 )
-figures.reconstruction_figure(pair, true_disparity[0].expand(2, -1, -1), f"{label}, warped by the true disparity")
+figures.reconstruction_figure(pair, true_disparity[0, 0], f"{label}, warped by the true disparity")
 
 # %% [markdown]
 # Dark grey is a large difference. Look left of the front wheel and at the left image border: there the right camera
@@ -250,7 +250,7 @@ maps = {0: to_pixels(guess[0][0, 0], truth_px.shape)}
 
 def keep_map(epoch, model):
     if epoch in keep:
-        maps[epoch] = to_pixels(predict_disparity(model, [pair])[0, 0], truth_px.shape)
+        maps[epoch] = network_predictor(model, profile.image_size)(pair)
 
 
 config = TrainConfig(
@@ -267,7 +267,9 @@ history.tail(1).T
 record.figure("loss", figures.loss_curves(history, label))
 
 # %%
-record.figure("sharpening", figures.sharpening_strip(pair.left, maps, truth_px, label))
+strip = {f"step {step:,}": disparity for step, disparity in maps.items()}
+title = "Disparity sharpens as training goes on"
+record.figure("sharpening", figures.map_grid(pair.left, strip, truth_px, label, title))
 
 # %%
 scratch = score(maps[profile.single_epochs])
@@ -288,7 +290,7 @@ record.figure("prediction", figures.prediction_figure(pair, maps[profile.single_
 # along the left and lower border (see *border instead of black* below).
 
 # %%
-final = predict_disparity(network, [pair])[0]
+final = left_disparity(network, pair.left[None])[0]
 record.figure("reconstruction", figures.reconstruction_figure(pair, final, label))
 
 # %% [markdown]
@@ -394,7 +396,7 @@ def train_arm(seed, change=None, **options):
         change(network)
     config = TrainConfig(epochs=profile.defect_epochs, batch_size=1, learning_rate=profile.learning_rate, seed=seed)
     fit(network, [pair], config, progress=False, **options)
-    return to_pixels(predict_disparity(network, [pair])[0, 0], truth_px.shape)
+    return network_predictor(network, profile.image_size)(pair)
 
 
 rows, examples = [], {}
@@ -443,7 +445,7 @@ for seed in tqdm(range(profile.seeds), desc="encoders", unit="seed"):
         config = TrainConfig(epochs=profile.defect_epochs, batch_size=1, learning_rate=profile.learning_rate, seed=seed)
         with remembered_features(model):  # the picture never changes, so neither do its frozen features
             run = fit(model, [pair], config, progress=False)
-        result = score(to_pixels(predict_disparity(model, [pair])[0, 0], truth_px.shape))
+        result = score(network_predictor(model, profile.image_size)(pair))
         encoder_rows.append({"encoder": name, "seed": seed, "loss": run["train_total"].iloc[-1], **result})
         record.add(name, "motorcycle", seed, loss=run["train_total"].iloc[-1], **result)
 pd.DataFrame(encoder_rows).groupby("encoder")[["loss", "epe", "d1_all"]].agg(["mean", "min", "max"]).round(2)
@@ -467,9 +469,7 @@ for seed, street in enumerate(tqdm(lanes, desc="lane paint", unit="scene")):
     model = DispResNet(width=profile.width)
     config = TrainConfig(epochs=2 * profile.defect_epochs, batch_size=1, learning_rate=profile.learning_rate, seed=seed)
     fit(model, [street], config, progress=False)
-    error = np.abs(
-        to_pixels(predict_disparity(model, [street])[0, 0], street.disparity_px.shape) - street.disparity_px.numpy()
-    )
+    error = np.abs(network_predictor(model, profile.image_size)(street) - street.disparity_px.numpy())
     road = (street.classes == ROAD) & ~street.shiny
     result = {
         "paint_epe": np.nanmean(error[road & street.lane_paint]),
@@ -489,8 +489,8 @@ pd.DataFrame(paint_rows).round(2) if paint_rows else print("no scene here has a 
 
 # %%
 street = data.test[0]
-unseen = predict_disparity(network, [street])[0, 0]
-record.figure("unseen", figures.two_by_two(pair.left, final[0], street.left, unseen, f"{label}; unseen: one street"))
+unseen = left_disparity(network, street.left[None])[0]
+record.figure("unseen", figures.two_by_two(pair.left, final, street.left, unseen, f"{label}; unseen: one street"))
 
 # %%
 unseen_score = disparity_metrics(
@@ -516,7 +516,7 @@ if photo is None:
     print("no photo given: set MONODEPTH_PHOTO to the path of one")
 else:
     picture, disparity = predict_photo(network, photo, profile.image_size)
-    display(figures.two_by_two(pair.left, final[0], picture, disparity, label, "your photo"))
+    display(figures.two_by_two(pair.left, final, picture, disparity, label, "your photo"))
 
 # %% [markdown]
 # ## What was learnt

@@ -73,7 +73,7 @@ import seaborn as sns
 
 from monodepth_nb import figures
 from monodepth_nb.datasets import motorcycle
-from monodepth_nb.evaluation import disparity_metrics, to_pixels
+from monodepth_nb.evaluation import disparity_metrics, network_predictor
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import available, remembered_features
 from monodepth_nb.profiles import choose_profile
@@ -84,7 +84,6 @@ from monodepth_nb.training import (
     TrainingDiverged,
     choose_device,
     fit,
-    predict_disparity,
     seed_everything,
 )
 from tqdm import tqdm
@@ -126,7 +125,7 @@ def run(rate, seed):
     config = TrainConfig(epochs=profile.study_epochs, batch_size=1, learning_rate=rate, seed=seed)
     with remembered_features(model):
         history = fit(model, [pair], config, progress=False)
-    disparity = to_pixels(predict_disparity(model, [pair])[0, 0], truth_px.shape)
+    disparity = network_predictor(model, profile.image_size)(pair)
     return history, disparity, disparity_metrics(disparity, truth_px, pair.focal_px, pair.baseline_m)
 
 

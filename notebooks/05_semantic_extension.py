@@ -75,7 +75,7 @@ from tqdm import tqdm
 
 from monodepth_nb import figures, recipes
 from monodepth_nb.datasets import full_set, motorcycle, street_root
-from monodepth_nb.evaluation import evaluate, to_pixels
+from monodepth_nb.evaluation import evaluate, left_disparity, network_predictor
 from monodepth_nb.inference import ask_for_photo, predict_photo
 from monodepth_nb.kitti import KittiStereo, split_by_scene
 from monodepth_nb.networks import DispResNet, SemanticDispResNet
@@ -83,7 +83,7 @@ from monodepth_nb.pretrained import WeightsUnavailable, available, remembered_fe
 from monodepth_nb.profiles import choose_profile
 from monodepth_nb.results import BUILD, Record, device_name, load_results
 from monodepth_nb.segmenter import load_segmenter, segment, segmentation_figure, train_on_streets
-from monodepth_nb.training import TrainConfig, choose_device, fit, predict_disparity, score, seed_everything
+from monodepth_nb.training import TrainConfig, choose_device, fit, score, seed_everything
 from monodepth_nb.verdicts import verdicts
 
 profile = choose_profile()
@@ -291,10 +291,7 @@ record.figure("arms", figures.spread_figure(full_rows, "abs_rel", axis, baseline
 
 # %%
 example = data.test[0]
-maps = {
-    name: to_pixels(predict_disparity(model, [example])[0, 0], example.disparity_px.shape)
-    for name, model in trained.items()
-}
+maps = {name: network_predictor(model, profile.image_size)(example) for name, model in trained.items()}
 record.figure(
     "maps", figures.map_grid(example.left, maps, example.disparity_px, short_run, "An unseen scene, last seed")
 )
@@ -330,7 +327,7 @@ if photo is None:
     print("no photo given: set MONODEPTH_PHOTO to the path of one")
 else:
     picture, disparity = predict_photo(trained["semantic"], photo, profile.image_size)
-    fraction = predict_disparity(trained["semantic"], [example])[0, 0]
+    fraction = left_disparity(trained["semantic"], example.left[None])[0]
     display(figures.two_by_two(example.left, fraction, picture, disparity, label, "your photo"))
 
 # %% [markdown]

@@ -30,19 +30,20 @@ def test_no_rendered_street_is_in_two_parts_and_the_baseline_is_of_the_training_
     assert type(baseline) is PixelMeanBaseline and pictures(data.labelled) == train
 
 
-def test_of_kitti_the_testing_scenes_teach_and_frame_10_of_the_training_scenes_is_scored(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["noc", "occ"])
+def test_of_kitti_the_testing_scenes_teach_and_frame_10_of_the_training_scenes_is_scored(kind, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for folder in (tmp_path / "kitti" / s / v for s in ("training", "testing") for v in ("image_2", "image_3")):
         folder.mkdir(parents=True)
         for name in (f"{scene:06}_{frame}.png" for scene in range(10) for frame in (10, 11)):
             Image.fromarray(rng.integers(0, 255, (4, 1242, 3), np.uint8)).save(folder / name)
-    (tmp_path / "kitti/training/disp_noc_0").mkdir()
+    (tmp_path / f"kitti/training/disp_{kind}_0").mkdir()
     for scene in range(10):
         truth = Image.fromarray(np.full((4, 1242), 512, np.uint16))
-        truth.save(tmp_path / f"kitti/training/disp_noc_0/{scene:06}_10.png")
+        truth.save(tmp_path / f"kitti/training/disp_{kind}_0/{scene:06}_10.png")
     monkeypatch.setenv("MONODEPTH_STEREO", str(tmp_path / "kitti"))
     data = full_set(SMOKE)
     train, validation, test = (pictures(part) for part in (data.train, data.validation, data.test))
     assert len(train | validation) == 20 and not train & validation and not test & (train | validation)
-    assert data.test.names == [f"{scene:06}_10" for scene in range(10)] and "noc" in data.label
+    assert data.test.names == [f"{scene:06}_10" for scene in range(10)] and kind in data.label
     assert isinstance(data.pixel_mean(), OtherScenesMean)

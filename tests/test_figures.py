@@ -38,10 +38,9 @@ def all_figures(sample):
     scores = pd.DataFrame({"arm": ["a", "a", "b"], "seed": [0, 1, 0], "epe": [1, 2, 3], "d1_all": [10, 20, 30]})
     yield figures.prediction_figure(sample, guess, LABEL)
     yield figures.best_median_worst([sample] * 3, [guess] * 3, ["best", "median", "worst"], LABEL)
-    yield figures.reconstruction_figure(sample, torch.full((2, 20, 50), 0.05), LABEL)
+    yield figures.reconstruction_figure(sample, torch.full((20, 50), 0.05), LABEL)
     yield figures.loss_curves(HISTORY, LABEL)
     yield figures.two_by_two(sample.left, fraction, sample.left, fraction, LABEL)
-    yield figures.sharpening_strip(sample.left, {0: guess, 1000: guess}, sample.disparity_px, LABEL)
     yield figures.map_grid(sample.left, {"1e-4": guess}, sample.disparity_px, LABEL, "Maps by rate")
     yield figures.arms_figure({"a": guess, "b": guess}, sample.disparity_px, scores, LABEL)
     yield figures.spread_figure(RUNS, "abs_rel", "AbsRel", 0.3, LABEL)
@@ -94,7 +93,7 @@ def test_the_course_projects_figure_shows_both_maps_in_one_range(sample):
 
 
 def test_the_right_view_warped_by_the_true_disparity_is_the_left_view(sample):
-    fig = figures.reconstruction_figure(sample, torch.full((2, 40, 100), SHIFT / 100), LABEL)
+    fig = figures.reconstruction_figure(sample, torch.full((40, 100), SHIFT / 100), LABEL)
     difference = np.asarray(panel(fig, "difference").get_array())
     np.testing.assert_allclose(difference[:, SHIFT:], 0, atol=1e-5)
 
@@ -106,8 +105,8 @@ def test_losses_are_drawn_per_term_on_a_log_axis_where_they_are_positive():
     assert [line.get_ydata().tolist() for line in total.lines if len(line.get_ydata())] == [[8, 1], [3, 2]]
 
 
-def test_titles_of_the_strip_tell_step_and_error(sample):
-    fig = figures.sharpening_strip(sample.left, {1000: np.full((40, 100), 7.5)}, sample.disparity_px, LABEL)
+def test_titles_of_the_grid_tell_name_and_error(sample):
+    fig = figures.map_grid(sample.left, {"step 1,000": np.full((40, 100), 7.5)}, sample.disparity_px, LABEL, "Maps")
     assert [ax.get_title() for ax in fig.axes][:3] == ["left view", "step 1,000\nEPE 2.5 px", "ground truth"]
 
 

@@ -1,6 +1,7 @@
 """Photos of all kinds in, depth out; and what happens with those that are none."""
 
 import importlib.util
+import struct
 import sys
 import types
 
@@ -126,6 +127,20 @@ def test_what_is_no_picture_is_named(tmp_path, content, message):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ValueError, match=rf"a\.png.*{message}"):
         read_photo(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("tag", [0x0112, 0x0102], ids=["orientation", "bits per sample"])
+def test_a_photo_with_text_where_exif_has_numbers_does_not_stop_the_others(tmp_path, tag):
+    exif = Image.Exif()
+    exif[0x0112], exif[tag] = 6, 8
+    Image.new("RGB", (40, 20)).save(tmp_path / "odd.jpg", exif=exif)
+    Image.new("RGB", (40, 20)).save(tmp_path / "good.png")
+    photos = [tmp_path / "odd.jpg", tmp_path / "good.png"]
+    number, text = (struct.pack(">HH", tag, kind) for kind in (3, 2))
+    photos[0].write_bytes(photos[0].read_bytes().replace(number, text))
+    failures = predict_photos(brightness_network, photos, tmp_path / "out", SIZE)
+    assert "odd.jpg is no picture that can be read" in failures[photos[0]]
+    assert (tmp_path / "out" / "good_sheet.png").exists()
 
 
 def test_half_a_file_is_no_picture(tmp_path):
@@ -281,6 +296,15 @@ def test_metres_are_refused_without_a_whole_camera(tmp_path, capsys, checkpoint)
     assert (tmp_path / "out" / "a_points.ply").exists() and "depth in metres" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "wrong", ["--batch-size 0", "--focal-px -700 --baseline-m 0.5", "--focal-px 700 --baseline-m 0"]
+)
+def test_cameras_and_batches_of_nothing_are_refused(tmp_path, capsys, checkpoint, wrong):
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.png")
+    assert predict_command(checkpoint, tmp_path / "a.png", *wrong.split(), "--out", tmp_path / "out") == 2
+    assert "must be larger than 0" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_wrong_use_is_told_apart(tmp_path, capsys, checkpoint):
     Image.new("RGB", (40, 20)).save(tmp_path / "a.png")
     (tmp_path / "other.pt").write_bytes(b"another network")
@@ -290,22 +314,40 @@ def test_wrong_use_is_told_apart(tmp_path, capsys, checkpoint):
     assert "a.png (File exists): choose another" in capsys.readouterr().err
 
 
-def test_a_checkpoint_is_scored_on_the_scenes_left_out_of_training(tmp_path, capsys, checkpoint):
+def write_labelled(root, names):
     rng = np.random.default_rng(0)
-    folders = [tmp_path / "data" / "training" / name for name in ("image_2", "image_3", "disp_noc_0", "disp_occ_0")]
-    for scene in range(50, 55):
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
+    for folder in (root / "training" / name for name in ("image_2", "image_3", "disp_noc_0", "disp_occ_0")):
+        folder.mkdir(parents=True)
+        for name in names:
             picture = rng.integers(0, 255, (20, 60, 3), dtype=np.uint8)
             truth = rng.integers(256, 5000, (20, 60), dtype=np.uint16)
-            Image.fromarray(picture if "image" in folder.name else truth).save(folder / f"{scene:06}_10.png")
-    camera = ["--focal-px", "50", "--baseline-m", "0.54", "--device", "cpu"]
-    data = ["evaluate", checkpoint, "--data", str(tmp_path / "data"), *camera]
+            Image.fromarray(picture if "image" in folder.name else truth).save(folder / f"{name}.png")
+    for path in root.glob("training/disp_*/*_11.png"):  # KITTI labels the other frame only
+        path.unlink()
+
+
+def evaluate_command(checkpoint, root):
+    camera = ["--focal-px", "50", "--baseline-m", "0.54"]
+    return ["evaluate", checkpoint, "--data", str(root), "--device", "cpu", *camera]
+
+
+def test_a_checkpoint_is_scored_on_the_scenes_left_out_of_training(tmp_path, capsys, checkpoint):
+    write_labelled(tmp_path / "data", [f"{scene:06}_10" for scene in range(50, 55)])
+    data = evaluate_command(checkpoint, tmp_path / "data")
     assert main([*data, "--out", str(tmp_path / "out")]) == 0
     assert "| noc | pixel-mean baseline | 1 |" in capsys.readouterr().out
     assert [p.name for p in (tmp_path / "out" / "disp_0").iterdir()] == ["000054_10.png"]
     assert main([*data, "--all", "--out", str(tmp_path / "all")]) == 0
     assert "| occ | network, post-processed | 5 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names", [["000050_10"], ["000002_10", "000002_11", "000003_10", "000003_11"]])
+def test_where_nothing_is_left_to_score_the_way_to_score_all_is_told(tmp_path, capsys, checkpoint, names):
+    write_labelled(tmp_path / "data", names)
+    data = evaluate_command(checkpoint, tmp_path / "data")
+    assert main([*data, "--out", str(tmp_path / "out")]) == 2
+    assert "pass --all" in capsys.readouterr().err
+    assert main([*data, "--all", "--out", str(tmp_path / "all")]) == 0
 
 
 # ---- in notebooks ----

@@ -194,6 +194,8 @@ def test_an_encoder_asks_for_a_segmenters_file(tmp_path):
         DispResNet("imagenet18", weights=f"streets:{path}")
     with pytest.raises(ValueError, match="scratch encoder cannot hold .*: pass encoder='imagenet18'"):
         DispResNet(weights=f"streets:{path}")
+    with pytest.raises(ValueError, match="scratch encoder cannot hold 'V1'"):
+        DispResNet(weights="V1")
 
 
 def train_command(weights, run, *options):
@@ -296,6 +298,8 @@ def test_networks_whose_weights_cannot_be_had_are_left_out_with_the_reason(hub, 
     networks = {"pretrained": lambda: DispResNet("imagenet18", 0.25), "scratch": lambda: DispResNet(width=0.0625)}
     assert list(available(networks)) == ["scratch"]
     assert "pretrained left out: " in capsys.readouterr().out
+    assert not available({"segmenter": lambda: DispResNet("imagenet18", weights="streets:nowhere.pt")})
+    assert "segmenter left out: nowhere.pt does not exist" in capsys.readouterr().out
 
 
 def test_a_file_with_a_wrong_hash_is_not_used(hub, monkeypatch):

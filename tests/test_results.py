@@ -1,3 +1,5 @@
+import os
+import sys
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
@@ -98,6 +100,16 @@ def test_an_executed_notebook_keeps_its_outputs_and_knows_its_profile(tmp_path, 
     path = script(tmp_path, "import os; print(os.environ['MONODEPTH_PROFILE'], os.getcwd())")
     output = reproduce.execute(path, SMOKE).cells[0].outputs[0]
     assert output.text.strip() == f"smoke {tmp_path}"
+
+
+def test_relative_folders_mean_the_same_to_notebooks_which_run_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MONODEPTH_BUILD", "out")
+    monkeypatch.setenv("MONODEPTH_STEREO", "streets")
+    monkeypatch.setattr(sys, "argv", ["reproduce", "none"])
+    with pytest.raises(SystemExit, match="no notebook"):
+        reproduce.main()
+    assert os.environ["MONODEPTH_BUILD"] == str(tmp_path / "out") and os.environ["MONODEPTH_STEREO"] == "streets"
 
 
 def test_a_cell_that_fails_stops_the_run_with_its_error(tmp_path):

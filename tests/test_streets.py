@@ -162,6 +162,17 @@ def test_files_hold_what_was_rendered(tmp_path):
     assert (noc > 0).sum() < (occ > 0).sum()
 
 
+def test_disparity_too_large_for_the_file_is_unknown_there(tmp_path, monkeypatch):
+    scene = render_scene(0, (16, 16))
+    near = np.full((16, 16), 300, np.float32)
+    near[0] = 255.9
+    monkeypatch.setattr(streets, "render_scene", lambda *_: scene | {"disparity_px": near, "disparity_right_px": near})
+    training = render_streets(tmp_path / "streets", 1, (16, 16), progress=False) / "training"
+    for folder in ("disp_occ_0", "disp_occ_1r"):
+        stored = read(training / folder / "000000_10.png") / 256
+        assert abs(stored[0] - 255.9).max() < 1 / 256 and not stored[1:].any()
+
+
 def test_calibration_is_kittis_camera_at_this_size(tmp_path):
     root = render_streets(tmp_path / "streets", 1, SIZE, progress=False)
     lines = dict(line.split(": ") for line in (root / "training/calib_cam_to_cam/000000.txt").read_text().splitlines())

@@ -2,14 +2,13 @@
 
 import json
 import os
-import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -20,6 +19,7 @@ from torch import nn
 from monodepth_nb import checkpoints, training
 from monodepth_nb.__main__ import main
 from monodepth_nb.checkpoints import CheckpointError, load_model
+from monodepth_nb.evaluation import left_disparity
 from monodepth_nb.losses import LossTerms, MonodepthLoss
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.sample import Sample
@@ -30,7 +30,6 @@ from monodepth_nb.training import (
     TrainingDiverged,
     fit,
     parameter_groups,
-    predict_disparity,
     seed_everything,
 )
 from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric
@@ -108,7 +107,7 @@ def trained_on_blobs(sample: Sample, epochs: int) -> torch.Tensor:
     model = DispResNet(width=0.125)
     config = TrainConfig(epochs=epochs, learning_rate=2e-3, schedule="cosine")
     fit(model, [sample], config, progress=False, device="cpu")
-    return 128 * predict_disparity(model, [sample])[0, 0, 8:-8, 24:-8]
+    return 128 * left_disparity(model, sample.left[None])[0, 8:-8, 24:-8]
 
 
 def test_a_known_shift_is_recovered_within_a_tenth_of_a_pixel():
@@ -210,13 +209,6 @@ def test_the_late_transform_varies_the_last_quarter_of_the_epochs(epochs, late_e
     assert calls == ["first"] * (epochs - late_epochs) + ["late"] * late_epochs
 
 
-def test_predictions_leave_the_mode_alone_and_do_not_depend_on_the_batch_size():
-    model = tiny().train()
-    one, all_at_once = (predict_disparity(model, pairs(3), batch_size=b) for b in (1, 8))
-    assert model.training and one.shape == (3, 2, 32, 64) and not one.requires_grad
-    torch.testing.assert_close(one, all_at_once)
-
-
 def test_schedules():
     factors = {name: [factor(e, 10) for e in range(10)] for name, factor in SCHEDULES.items()}
     assert factors["constant"] == [1.0] * 10
@@ -314,18 +306,6 @@ def test_a_run_without_a_gradient_scaler_goes_on_where_one_is_needed(tmp_path):
     model, state = tiny(), checkpoints.load(tmp_path / "last.pt")
     assert state["scaler"] == {}
     checkpoints.resume(tmp_path, model, state["settings"], {"scaler": torch.amp.GradScaler("cpu", enabled=True)})
-
-
-def test_all_random_generators_go_on_where_they_were(tmp_path):
-    def draw():
-        return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002
-
-    seed_everything(3)
-    states = checkpoints.random_states()
-    expected = draw()
-    draw()
-    checkpoints.set_random_states(states)
-    assert draw() == expected
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -460,7 +440,8 @@ def test_a_network_is_rebuilt_from_its_checkpoint(tmp_path):
     for name in ("last.pt", "best.pt"):
         rebuilt = load_model(tmp_path / name)
         assert not rebuilt.training and rebuilt.size == (64, 64)
-        torch.testing.assert_close(predict_disparity(rebuilt, data), predict_disparity(model, data))
+        maps = [left_disparity(network, data[0].left[None]) for network in (rebuilt, model)]
+        torch.testing.assert_close(*maps)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", None])
@@ -670,6 +651,20 @@ def test_a_labelled_folder_of_an_unknown_camera_is_refused_before_training_and_l
     assert "pass focal_px and baseline_m" in capsys.readouterr().err and not (tmp_path / "run").exists()
     assert main([*command, "--focal-px", "100", "--baseline-m", "0.5"]) == 0
     assert "abs_rel" in pd.read_csv(tmp_path / "run/history.csv")
+
+
+def test_a_run_whose_held_out_pairs_have_no_truth_is_not_scored(tmp_path, kitti_folder):
+    for folder in ("image_2", "image_3"):  # one drive, and of its frames 10 and 11 only the former has truth
+        first, *others = sorted((kitti_folder / "training" / folder).iterdir())
+        for path in others:
+            path.unlink()
+        first.rename(first.with_name("000002_10.png"))
+        shutil.copy(first.with_name("000002_10.png"), first.with_name("000002_11.png"))
+    truth = sorted((kitti_folder / "training/disp_noc_0").iterdir())
+    truth[0].rename(truth[0].with_name("000002_10.png"))
+    run = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(tmp_path / "run"))
+    assert main(run) == 0
+    assert "abs_rel" not in pd.read_csv(tmp_path / "run/history.csv")
 
 
 @pytest.mark.parametrize(
