@@ -369,6 +369,11 @@ for name, disparity in {"predicted": best(scene), "true": truth}.items():
     display(figure)
 
 # %% [markdown]
+# **Observation.** *In the stored run* the road is a plane in both. The car at the right, upright in the true cloud,
+# is drawn out in depth into ribbons in the predicted one. From above, rows of true points lie the farther apart the
+# farther away they are, for a row of pixels covers more road there. One scene, the first; the scores above are of
+# all.
+#
 # ## Few pairs: do matched disparity and mixed streets help?
 # Streets cost nothing when they are rendered. Real pairs are few, and often a second apart: with a few dozen, the
 # network learns their look by heart before the appearance loss has taught it what a car is. Two remedies need no
