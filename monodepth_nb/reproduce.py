@@ -89,7 +89,8 @@ def store_photo_as_jpeg(output, from_bytes: int = 100_000) -> None:
 def hide_home(output) -> None:
     """Messages name files; whose machine it was is nobody's business."""
     if "text" in output:
-        output["text"] = output["text"].replace(str(ROOT), ".").replace(str(Path.home()), "~")
+        for path, short in sorted(((str(ROOT), "."), (str(Path.home()), "~")), key=lambda pair: -len(pair[0])):
+            output["text"] = output["text"].replace(path, short)  # the longer first: one may begin like the other
 
 
 def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
