@@ -95,6 +95,14 @@ def test_paths_of_the_machine_are_not_stored():
     assert cleaned.cells[0].outputs[0]["text"] == "~/.cache/x and ./build"
 
 
+def test_a_home_that_begins_like_the_project_is_hidden_as_well(monkeypatch):
+    monkeypatch.setattr(reproduce, "ROOT", Path("/home/ann"))
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/anna"))
+    output = nbformat.v4.new_output("stream", text="/home/anna/x and /home/ann/build")
+    reproduce.hide_home(output)
+    assert output.text == "~/x and ./build"
+
+
 def test_an_executed_notebook_keeps_its_outputs_and_knows_its_profile(tmp_path, monkeypatch):
     monkeypatch.setenv("MONODEPTH_PROFILE", "demo")
     path = script(tmp_path, "import os; print(os.environ['MONODEPTH_PROFILE'], os.getcwd())")
