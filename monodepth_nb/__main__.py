@@ -355,7 +355,7 @@ def evaluate(args) -> None:
             raise ValueError(f"{error}, or pass --all") from error
         training, scored = ({kind: part(data, known, keep) for kind, data in scored.items()} for keep in (True, False))
         if not (len(training[kinds[0]]) and len(scored[kinds[0]])):
-            raise ValueError(f"{root} has ground truth on one side only of what `train` leaves out: pass --all")
+            raise ValueError(f"{root} has no ground truth of what `train` leaves out, or none of the rest: pass --all")
         baseline = PixelMeanBaseline(training[kinds[0]])
     label = f"{Path(args.checkpoint)} on {len(scored[kinds[0]])} scenes of {root.name}"
     print(write_report(network, scored, tuple(network.size), args.out, label, baseline))

@@ -66,7 +66,7 @@ def prediction_step(
     model: nn.Module, batch_size: int, size: tuple[int, int], device: torch.device,
     dtype: torch.dtype = torch.float32, layout: torch.memory_format = torch.channels_last,
 ) -> Step:  # fmt: skip
-    """One pass, by default as `predict` makes two of them, with the network that `checkpoints.load_model` makes."""
+    """One pass of the network that `checkpoints.load_model` makes. `predict` makes two, one of the mirrored picture."""
     image = torch.rand(batch_size, 3, *size, device=device).to(memory_format=layout)
     model = model.to(device, memory_format=layout).eval()
 

@@ -22,8 +22,8 @@ KITTI_NAME = re.compile(r"(\d{6})_(\d\d)")  # scene, frame: 000017_10
 # Focal length of the rectified cameras: they were calibrated, and cropped, anew on each recording day.
 FOCAL_PX_BY_WIDTH = {1242: 721.5377, 1241: 718.856, 1238: 718.3351, 1226: 707.0912, 1224: 707.0493}
 KITTI_BASELINE_M = 0.54
-# What Pillow raises on damage, in the picture or in what is noted beside it.
-UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error)
+# What Pillow raises on damage, in the picture or in what is noted beside it, and on sizes nobody can mean.
+UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
 # Scenes of KITTI 2015 known to come from one drive, often a second apart: never to be split.
 KNOWN_DRIVES = ((2, 3), (7, 12), (13, 17), (18, 21), (22, 33), (34, 42))
 
@@ -191,7 +191,7 @@ def read_array(path: Path, mode: str | None = None) -> np.ndarray:
         with Image.open(path) as image:
             convert = mode is not None and not image.mode.startswith("I")
             return np.array(image.convert(mode) if convert else image)
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} cannot be read ({error}): copy or download it again") from error
 
 

@@ -249,6 +249,13 @@ def test_a_truncated_png_is_named_wherever_it_ends(tmp_path):
             KittiStereo(tmp_path)[0]
 
 
+def test_a_picture_that_would_unpack_to_gigabytes_is_named(tmp_path, monkeypatch):
+    write_pair(tmp_path, "a")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    with pytest.raises(ValueError, match=r"a\.png cannot be read"):
+        KittiStereo(tmp_path)[0]
+
+
 def test_views_of_two_sizes_are_named(tmp_path):
     write(tmp_path / "left" / "a.png", colour(1))
     write(tmp_path / "right" / "a.png", colour(1, width=WIDTH + 1))
