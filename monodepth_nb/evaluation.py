@@ -14,7 +14,7 @@ from monodepth_nb.transforms import resize
 
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
 
-# On the 200 labelled pairs of KITTI 2015 unless `source` (arXiv number) says otherwise; NaN = not published. "K":
+# On the 200 labelled pairs of KITTI 2015 unless `source` (arXiv number) says otherwise; NaN = not given here. "K":
 # KITTI raw, 29,000 pairs; "CS": Cityscapes. Two runs of one method differ by 2 % of AbsRel and 0.7 points of D1.
 PUBLISHED = pd.DataFrame(
     [

@@ -65,7 +65,7 @@ def reconstruction_figure(sample, disparity: Tensor, label: str) -> Figure:
         _show_picture(ax, picture, title)
     axes[0, 2].imshow(difference.numpy(), cmap="Greys", vmin=0, vmax=0.5)
     axes[0, 2].set_title(f"difference, mean {difference.mean():.3f}", fontsize=10)
-    fig.colorbar(axes[0, 2].images[0], ax=axes[0, 2], label="grey levels", extend="max", shrink=0.75)
+    fig.colorbar(axes[0, 2].images[0], ax=axes[0, 2], label="mean difference [0-1]", extend="max", shrink=0.75)
     return fig
 
 

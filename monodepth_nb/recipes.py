@@ -5,7 +5,15 @@ from typing import NamedTuple
 from torch.utils.data import ConcatDataset, Dataset
 
 from monodepth_nb.loading import PairCache
-from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric, PasteNearer, StrongPhotometric, Zoom
+from monodepth_nb.transforms import (
+    Compose,
+    MirroredFlip,
+    PairedPhotometric,
+    PasteNearer,
+    Shade,
+    StrongPhotometric,
+    Zoom,
+)
 
 RECIPES = ("course", "few-pairs")
 
@@ -38,4 +46,5 @@ def few_pairs(pairs: Dataset, streets: PairCache | None = None) -> Recipe:
     if streets:
         data = ConcatDataset([data] * max(1, round(len(streets) / len(pairs))) + [RenderedPairs(streets)])
     vary = Compose(MirroredFlip(), Zoom(), StrongPhotometric())
-    return Recipe(data, Compose(vary, PasteNearer(data, vary)), Compose(MirroredFlip(), StrongPhotometric()))
+    early = Compose(vary, PasteNearer(data, vary), Shade())
+    return Recipe(data, early, Compose(MirroredFlip(), StrongPhotometric(), Shade()))

@@ -1,7 +1,8 @@
 """Changes made to a pair before the network sees it. Both views always get the same draw.
 
 Each takes a Sample and a generator, or None for the global one, and returns a new Sample. Those of the course recipe
-come first; `Zoom`, `StrongPhotometric` and `PasteNearer` belong to the few-pairs recipe and carry `disparity` along.
+come first; `Zoom`, `StrongPhotometric`, `PasteNearer` and `Shade` belong to the few-pairs recipe and carry `disparity`
+along.
 """
 
 import torch
@@ -137,6 +138,36 @@ class PasteNearer:
         front = F.avg_pool2d(front.float(), 5, stride=1, padding=2) > 0.5  # no specks
         views = {v: torch.where(front[i], other[v], sample[v]) for i, v in enumerate(("left", "right"))}
         return Sample(sample, **views, disparity=torch.where(front, nearer, disparity))
+
+
+class Shade:
+    """With probability `p`, let light and shadow fall on the picture where none fell: a road is as far in either.
+
+    One half are soft lights, brightness times e^(a noise of up to 0.5 standard deviation); the other half shadows of
+    25 to 85 % of the brightness, slightly tinted, with soft to sharp edges. Patches measure 1/3 to 1/16 of the height,
+    up to 3.5 times as much across. Not for the appearance loss: both views get the same field, as if it were
+    infinitely far.
+    """
+
+    def __init__(self, p: float = 0.7):
+        self.p = p
+
+    def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
+        if torch.rand(1, generator=generator) >= self.p:
+            return sample
+        size = sample["left"].shape[-2:]
+        rows = torch.randint(3, 17, (1,), generator=generator).item()
+        columns = int(rows * _uniform(1, 3.5, 1, generator).item())
+        patches = torch.randn(1, 1, rows, columns, generator=generator)
+        field = F.interpolate(patches, size, mode="bicubic", align_corners=True)[0]
+        if torch.rand(1, generator=generator) < 0.5:
+            light = (field * _uniform(0, 0.5, 1, generator)).exp()
+        else:
+            border, sharpness = 0.6 * torch.randn(1, generator=generator), _uniform(3, 20, 1, generator)
+            tint = 1 + 0.1 * torch.randn(3, 1, 1, generator=generator)
+            shadow = ((field - border) * sharpness).sigmoid()
+            light = 1 - shadow * (1 - tint * _uniform(0.25, 0.85, 1, generator))
+        return Sample(sample, **{view: (sample[view] * light).clamp(0, 1) for view in ("left", "right")})
 
 
 class Compose:

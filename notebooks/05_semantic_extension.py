@@ -18,7 +18,8 @@
 #
 # **What notebook 04 left open.** A network learnt depth from pairs alone. The course project gave it the features of
 # a frozen *semantic* network and reported that the maps improve significantly (claim C6). But its baseline had lost
-# its pretraining (D1) while the semantic branch had not, and the map it showed came from an untrained network (D4).
+# its pretraining (defect D1) while the semantic branch had not, and the map it showed came from an untrained network
+# (defect D4).
 #
 # **The question.** At the same budget and the same seeds, do semantic features help? And is it the *semantics*, or
 # would any frozen features of that shape do? And would such a network do more as the depth network's own encoder?
@@ -138,9 +139,10 @@ print("semantic features from:", source)
 
 # %% [markdown]
 # ## How features join
-# The trunk is frozen, in evaluation mode, without gradients, and normalises its own input (D9). Its layer 1 joins the
-# skip at 1/4, layers 2 to 4 the skip at 1/8. Concatenated *wide*, as in the course project, they outnumber the skip's
-# own channels many times; *projected* by a 1x1 convolution first, they do not. The arms below use *projected*.
+# The trunk is frozen, in evaluation mode, without gradients, and normalises its own input (defect D9). Its layer 1
+# joins the skip at 1/4, layers 2 to 4 the skip at 1/8. Concatenated *wide*, as in the course project, they outnumber
+# the skip's own channels many times; *projected* by a 1x1 convolution first, they do not. The arms below use
+# *projected*.
 
 
 # %%
@@ -205,8 +207,8 @@ pd.DataFrame(rows).groupby("arm", sort=False)[["epe", "d1_all"]].agg(["mean", "m
 
 # %% [markdown]
 # **Reading.** Arms whose ranges from *min* to *max* overlap cannot be told apart by these seeds. *In the stored run*
-# all overlap, but the hypothesis was too optimistic: with frozen features some seeds are still far from done after 80
-# steps (EPE 5.9 to 13.0 px). One pair, scored on itself, says nothing of unseen scenes either way.
+# all overlap, as expected. But not every run has learnt the pair by heart: with frozen features some are still far
+# from done after 80 steps (EPE 5.9 to 13.0 px). One pair, scored on itself, says nothing of unseen scenes either way.
 #
 # ## The full set
 # **Hypothesis**, from the literature: fixed semantic guidance improved AbsRel from 0.111 to 0.102, by 8 %, on KITTI
@@ -338,8 +340,9 @@ else:
 # - The spread between seeds decides what counts as a difference. A null result is a result.
 #
 # **What this does not show.** Where the full set is rendered, the street segmenter knows the very kind of streets
-# that the depth networks are tested on. Whatever segmenter it is, it has learnt from labels, so its features are not
-# free of supervision, only of *depth* supervision.
+# that the depth networks are tested on, and has seen 640 of them (`demo`), the depth networks 120 pairs: part of a
+# gain could come from more pictures, not from semantics. Whatever segmenter it is, it has learnt from labels, so its
+# features are not free of supervision, only of *depth* supervision.
 #
 # ## Conclusions of the course
 # - Geometry is a teacher: one unlabelled pair is enough to learn the disparity of that pair (notebook 02).
@@ -374,8 +377,8 @@ else:
 #
 # <details><summary>Solution</summary>
 #
-# Its baseline's encoder had lost its pretraining (D1), the semantic branch had kept its own, so two things differed;
-# and the map it showed came from a network that was never trained (D4).
+# Its baseline's encoder had lost its pretraining (defect D1), the semantic branch had kept its own, so two things
+# differed; and the map it showed came from a network that was never trained (defect D4).
 # </details>
 
 # %%

@@ -15,6 +15,7 @@ from monodepth_nb.networks import DispResNet
 from monodepth_nb.sample import Sample
 from monodepth_nb.streets import render_streets
 from monodepth_nb.training import TrainConfig, fit
+from monodepth_nb.transforms import Shade
 
 
 def textured_pair(shift_px=8, h=64, w=192, seed=0):
@@ -88,6 +89,8 @@ def test_the_few_pairs_recipe_ends_with_streets_of_their_own_size_and_place():
         )
         assert any(torch.equal(late, p) for p in possible)
         assert not any(torch.equal(first, p) for p in possible)
+    for transform in (recipe.transform, recipe.late_transform):
+        assert any(isinstance(step, Shade) for step in transform.transforms)  # to the end
 
 
 def test_a_network_learns_the_shift_of_a_plane_from_matches_and_leaves_its_own_record(tmp_path):

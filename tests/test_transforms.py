@@ -8,6 +8,7 @@ from monodepth_nb.transforms import (
     MirroredFlip,
     PairedPhotometric,
     PasteNearer,
+    Shade,
     StrongPhotometric,
     Zoom,
     resize,
@@ -134,6 +135,20 @@ def test_strong_recolouring_draws_once_for_both_views_and_stays_within_0_and_1()
         assert out.left.min() >= 0 and out.left.max() <= 1
         assert 0 < (out.left - out.right).abs().mean() < 0.03  # the noise, which two cameras do not share
         assert (out.left - image).abs().mean() > 0.03
+
+
+def test_shade_falls_in_patches_alike_on_both_views_and_leaves_disparity_alone():
+    grey = labelled(torch.full((2, 64, 128), 0.05))
+    grey = Sample(grey, left=torch.full((3, 64, 128), 0.4), right=torch.full((3, 64, 128), 0.4))
+    spreads, only_darker = [], 0
+    for seed in range(200):
+        out = Shade(p=1)(grey, torch.Generator().manual_seed(seed))
+        assert torch.equal(out.left, out.right) and torch.equal(out.disparity, grey.disparity)
+        assert out.left.min() >= 0 and out.left.max() <= 1
+        spreads.append((out.left.mean(0).max() / out.left.mean(0).min()).item())
+        only_darker += int(out.left.mean(0).max() < 0.401)
+    assert torch.tensor(spreads).median() > 1.3  # not one factor for the whole picture
+    assert 60 < only_darker < 140  # shadows; the others are lights too
 
 
 def test_pasting_puts_what_is_nearer_in_front_in_both_views_and_never_a_guess():
