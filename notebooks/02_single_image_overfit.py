@@ -506,8 +506,8 @@ median_px = np.nanmedian(street.disparity_px)
 best_px = min(constants, key=constants.get)
 unseen_scores = {
     "network": abs_rel(to_pixels(unseen, street.disparity_px.shape)),
-    f"median, {median_px:.1f} px": abs_rel(np.full(street.disparity_px.shape, median_px)),
-    f"best constant, {best_px:.1f} px": constants[best_px],
+    f"median ({median_px:.1f} px)": abs_rel(np.full(street.disparity_px.shape, median_px)),
+    f"best constant ({best_px:.2f} px)": constants[best_px],
 }
 record.add("unseen_street", data.label, **unseen_scores)
 print("AbsRel on the unseen street:", ", ".join(f"{name} {value:.2f}" for name, value in unseen_scores.items()))
