@@ -144,9 +144,8 @@ class Shade:
     """With probability `p`, let light and shadow fall on the picture where none fell: a road is as far in either.
 
     One half are soft lights, brightness times e^(a noise of up to 0.5 standard deviation); the other half shadows of
-    25 to 85 % of the brightness, slightly tinted, with soft to sharp edges. Patches measure 1/3 to 1/16 of the height,
-    up to 3.5 times as much across. Not for the appearance loss: both views get the same field, as if it were
-    infinitely far.
+    25 to 85 % of the brightness, slightly tinted, with soft to sharp edges. 3 to 16 patches fill the height, 1 to 3.5
+    times as many the width. Not for the appearance loss: both views get the same field, as if it were infinitely far.
     """
 
     def __init__(self, p: float = 0.7):
