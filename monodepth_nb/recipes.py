@@ -4,16 +4,9 @@ from typing import NamedTuple
 
 from torch.utils.data import ConcatDataset, Dataset
 
+from monodepth_nb import transforms
 from monodepth_nb.loading import PairCache
-from monodepth_nb.transforms import (
-    Compose,
-    MirroredFlip,
-    PairedPhotometric,
-    PasteNearer,
-    Shade,
-    StrongPhotometric,
-    Zoom,
-)
+from monodepth_nb.transforms import Compose
 
 RECIPES = ("course", "few-pairs")
 
@@ -28,7 +21,7 @@ class Recipe(NamedTuple):
 
 def course(pairs: Dataset) -> Recipe:
     """The pairs, varied as published: for `MonodepthLoss`."""
-    return Recipe(pairs, Compose(MirroredFlip(), PairedPhotometric()))
+    return Recipe(pairs, Compose(transforms.MirroredFlip(), transforms.PairedPhotometric()))
 
 
 def few_pairs(pairs: Dataset, streets: PairCache | None = None) -> Recipe:
@@ -45,6 +38,6 @@ def few_pairs(pairs: Dataset, streets: PairCache | None = None) -> Recipe:
     data = MatchedPairs(pairs)
     if streets:
         data = ConcatDataset([data] * max(1, round(len(streets) / len(pairs))) + [RenderedPairs(streets)])
-    vary = Compose(MirroredFlip(), Zoom(), StrongPhotometric())
-    early = Compose(vary, PasteNearer(data, vary), Shade())
-    return Recipe(data, early, Compose(MirroredFlip(), StrongPhotometric(), Shade()))
+    flip, recolour, shade = transforms.MirroredFlip(), transforms.StrongPhotometric(), transforms.Shade()
+    vary = Compose(flip, transforms.Zoom(), recolour)
+    return Recipe(data, Compose(vary, transforms.PasteNearer(data, vary), shade), Compose(flip, recolour, shade))

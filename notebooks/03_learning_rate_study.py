@@ -196,11 +196,11 @@ print(f"without 1e-4: {fewer['epe']:+.2f} with EPE, {fewer['d1_all']:+.2f} with 
 # **Observation.** *In the stored run (demo, 200 steps)* the loss falls from 0.57 at 1e-4 to 0.45 at 5e-4 and rises to
 # 0.49 at 1e-3: hypothesis 1 holds up to that point. In EPE the maps rank alike, 7.0, 4.8 and 5.1 px: C4 finds no
 # support, a lower loss went with a *better* map, +0.88. D1 leaves it open: +0.61, and +0.37 without the three runs at
-# 1e-4. These are the worst of the four in loss and map after 200 steps, but their loss is still falling: whether 1e-4
-# was right for the course project's 1,000 steps and frozen encoder stays open. Between 2e-4, 5e-4 and 1e-3 the ranges
-# of the seeds overlap in loss and EPE, so their order is not settled. At 1e-2 all three runs are stuck with D1 at 100
-# %, at both ends of the sigmoid: EPE from 36 px, almost everywhere zero, to 185 px, almost everywhere the largest
-# disparity.
+# 1e-4. In the mean these are the worst of the four in loss and map after 200 steps, but their loss is still falling:
+# whether 1e-4 was right for the course project's 1,000 steps and frozen encoder stays open. Between 2e-4, 5e-4 and
+# 1e-3 the ranges of the seeds overlap in loss and EPE, so their order is not settled. At 1e-2 all three runs are
+# stuck with D1 at 100 %, at both ends of the sigmoid: EPE from 36 px, almost everywhere zero, to 185 px, almost
+# everywhere the largest disparity.
 #
 # ## Schedules
 # *halving* is the paper's, after 60 % and 80 % of the training; *constant* the course project's; *cosine* rises for

@@ -347,8 +347,8 @@ if "shiny" in data.test[0]:
 #
 # The network beats the pixel mean at every distance, but not everywhere: on poles, too thin for this network, which
 # reads through them to what stands behind, the guess is better in all three columns (3.2 against 3.6 px), and on
-# persons in AbsRel. In D1 it is also better on road, 0.02 against 2.79 %, and sidewalk, but that is the last row:
-# without it the road has 0.02 against 0.11 %, the sidewalk 0.99 against 0.98 %.
+# persons in AbsRel. In D1 it is also better on road, 0.02 against 2.79 %, and sidewalk, but nearly all of that is the
+# last row: without it the road has 0.02 against 0.11 %, the sidewalk 0.99 against 0.98 %.
 #
 # ## In three dimensions
 # Every pixel that has a truth, up to 40 m away, becomes a point at its predicted depth, then at its true one. What

@@ -138,8 +138,8 @@ def test_strong_recolouring_draws_once_for_both_views_and_stays_within_0_and_1()
 
 
 def test_shade_falls_in_patches_alike_on_both_views_and_leaves_disparity_alone():
-    grey = labelled(torch.full((2, 64, 128), 0.05))
-    grey = Sample(grey, left=torch.full((3, 64, 128), 0.4), right=torch.full((3, 64, 128), 0.4))
+    plain = torch.full((3, 64, 128), 0.4)
+    grey = Sample(left=plain, right=plain, name="x", disparity=torch.full((2, 64, 128), 0.05))
     spreads, only_darker = [], 0
     for seed in range(200):
         out = Shade(p=1)(grey, torch.Generator().manual_seed(seed))
