@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from monodepth_nb.loading import SharedRows
+from monodepth_nb.loading import PairCache, SharedRows
 from monodepth_nb.networks import MAX_DISPARITY
 from monodepth_nb.sample import Sample
+from monodepth_nb.transforms import resize
 
 FARTHEST = 1e-3  # fraction of the width; stands for the sky's 0. 314 m with KITTI's camera
 
@@ -67,12 +68,15 @@ def filled(disparity: Tensor) -> Tensor:
 class MatchedPairs(Dataset):
     """Pairs of one size with the disparity that `match_views` finds in them, for `DisparityLoss`.
 
+    They are matched at twice that size, where the pictures have it. On KITTI at 128 x 448 (17 pairs, pixels that both
+    cameras see) this labels 93 instead of 97 %, and of these 4.7 instead of 7.6 % are wrong by D1.
+
     yields Sample(left, right, name, disparity); disparity: (2, H, W) float32, left view first, in fractions of the
     width; negative where it is a guess (see `filled`), which places things but is not to be learnt
     """
 
-    def __init__(self, pairs: Dataset):
-        self.pairs, self.size = pairs, tuple(pairs[0]["left"].shape[-2:])
+    def __init__(self, pairs: PairCache):
+        self.pairs, self.size = pairs, pairs.size
         self.disparities = SharedRows((len(pairs), 2, *self.size), torch.float16, self.label)
 
     def __len__(self) -> int:
@@ -82,12 +86,14 @@ class MatchedPairs(Dataset):
         return Sample(self.pairs[index], disparity=self.disparities[index].float())
 
     def label(self, index: int) -> Tensor:
-        pair = self.pairs[index]
-        return filled(match_views(pair.left, pair.right))
+        pair = self.pairs.dataset[index]  # at full size
+        size = [min(2 * n, full) for n, full in zip(self.size, pair["left"].shape[-2:], strict=True)]
+        found = match_views(*(resize(pair[view], size) for view in ("left", "right")))
+        return filled(F.interpolate(found[None], self.size, mode="nearest-exact")[0])
 
 
 class RenderedPairs(MatchedPairs):
-    """The same of rendered streets, with their true disparity. pairs: `PairCache` of a `KittiStereo(truth="occ")`."""
+    """The same of rendered streets, with their true disparity. pairs: of a `KittiStereo(truth="occ")`."""
 
     def label(self, index: int) -> Tensor:
         sample = self.pairs.dataset[index]

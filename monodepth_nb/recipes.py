@@ -24,7 +24,7 @@ def course(pairs: Dataset) -> Recipe:
     return Recipe(pairs, Compose(transforms.MirroredFlip(), transforms.PairedPhotometric()))
 
 
-def few_pairs(pairs: Dataset, streets: PairCache | None = None) -> Recipe:
+def few_pairs(pairs: PairCache, streets: PairCache | None = None) -> Recipe:
     """The pairs with disparity matched in them, varied widely: for `DisparityLoss`.
 
     streets: rendered ones of `KittiStereo(truth="occ")`, to learn from besides. The pairs are repeated to be about as

@@ -99,6 +99,7 @@ from monodepth_nb.evaluation import (
     to_pixels,
 )
 from monodepth_nb.inference import ask_for_photo, predict_photo
+from monodepth_nb.loading import PairCache
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import WeightsUnavailable
 from monodepth_nb.profiles import choose_profile
@@ -392,7 +393,8 @@ for name, disparity in {"predicted": best(scene), "true": truth}.items():
 # **Hypothesis.** With equally many steps on the same few pairs, each remedy lowers the error on unseen scenes.
 
 # %%
-few = Subset(data.train, range(min(profile.few_pairs, len(data.train))))
+some = Subset(data.train.dataset, range(min(profile.few_pairs, len(data.train))))
+few = PairCache(some, profile.image_size)
 course, varied = recipes.course(few), recipes.few_pairs(few)
 matched = varied.data
 paste = PasteNearer([matched[1]], Compose(), p=1)

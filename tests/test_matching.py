@@ -51,6 +51,32 @@ def test_matching_is_within_3_px_of_the_truth_on_nine_tenths_of_what_it_matches_
     assert ((found_px - sample.disparity_px).abs()[known] < 3).float().mean() > 0.9
 
 
+def street_with_pole(pole_px, disparity_px, h=128, w=384):
+    """A textured wall at infinity and before it a pole, `pole_px` wide; its columns in the left view."""
+    draw = torch.Generator().manual_seed(0)
+    wall, pole = torch.rand(3, h, w, generator=draw), torch.rand(3, h, pole_px, generator=draw)
+    left, right, start = wall.clone(), wall.clone(), w // 2
+    left[..., start : start + pole_px] = pole
+    right[..., start - disparity_px : start - disparity_px + pole_px] = pole
+    return Sample(left=left, right=right, name="pole"), slice(start, start + pole_px)
+
+
+def test_labels_are_matched_at_twice_the_size_which_finds_a_pole_that_is_lost_at_the_size_itself():
+    pair, columns = street_with_pole(pole_px=6, disparity_px=24)
+    small = PairCache([pair], (64, 192))
+    columns = slice(columns.start // 2, columns.stop // 2)
+    labels, at_size = MatchedPairs(small)[0].disparity, match_views(small[0].left, small[0].right)
+    right = [((192 * d[0, 4:-4, columns] - 12).abs() < 1).float().mean() for d in (labels, at_size)]
+    assert right[0] > 0.8
+    assert right[1] < 0.1
+
+
+def test_pictures_are_not_enlarged_to_match_them():
+    pair = textured_pair(12, 64, 128)
+    label = MatchedPairs(PairCache([pair]))[0].disparity
+    torch.testing.assert_close(label, filled(match_views(pair.left, pair.right)), rtol=1e-3, atol=0)
+
+
 def test_what_is_unknown_is_filled_from_the_farther_neighbour_and_marked_by_its_sign():
     disparity = torch.tensor([[[0.0, 0, 0, 0, 0], [0.2, 0, 0, 0.1, 0]]])
     expected = torch.tensor([[[-0.2, -0.1, -0.1, -0.1, -0.1], [0.2, -0.1, -0.1, 0.1, -0.1]]])
