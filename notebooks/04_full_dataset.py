@@ -443,7 +443,7 @@ pd.DataFrame(arms).T.round(3)
 # other drives AbsRel fell to 0.143 (0.138 to 0.151, three seeds), from 0.218 for the pixel mean and 0.236 for the
 # course recipe (one seed, 128 x 256, the paper's encoder); D1 from 51.3 % and 49.8 % to 37.2 %. Shade was added after
 # a look at some of these frames; without it 0.153 and 38.6 %. Matched at twice the network's size, where pictures have
-# it (rendered streets have not), and with twice the steps it was 0.141 and 36.8 % (two seeds): what was learnt longer
+# it (rendered streets have not), and with twice the steps it was 0.141 and 36.8 % (two seeds): what was learnt besides
 # did not carry over. The README has the steps one by one. Part of the gain in AbsRel is the loss, which imitates that
 # metric.
 #

@@ -66,9 +66,9 @@ def test_labels_are_matched_at_twice_the_size_which_finds_a_pole_that_is_lost_at
     small = PairCache([pair], (64, 192))
     columns = slice(columns.start // 2, columns.stop // 2)
     labels, at_size = MatchedPairs(small)[0].disparity, match_views(small[0].left, small[0].right)
-    right = [((192 * d[0, 4:-4, columns] - 12).abs() < 1).float().mean() for d in (labels, at_size)]
-    assert right[0] > 0.8
-    assert right[1] < 0.1
+    found = [((192 * d[0, 4:-4, columns] - 12).abs() < 1).float().mean() for d in (labels, at_size)]
+    assert found[0] > 0.8
+    assert found[1] < 0.1
 
 
 def test_pictures_are_not_enlarged_to_match_them():
