@@ -73,9 +73,12 @@ class MatchedPairs(Dataset):
 
     yields Sample(left, right, name, disparity); disparity: (2, H, W) float32, left view first, in fractions of the
     width; negative where it is a guess (see `filled`), which places things but is not to be learnt
+    Raises TypeError unless `pairs` is a `PairCache`, which holds the pairs at both sizes.
     """
 
     def __init__(self, pairs: PairCache):
+        if not isinstance(pairs, PairCache):
+            raise TypeError(f"to match {type(pairs).__name__} pairs, wrap them first: PairCache(pairs, size)")
         self.pairs, self.size = pairs, pairs.size
         self.disparities = SharedRows((len(pairs), 2, *self.size), torch.float16, self.label)
 

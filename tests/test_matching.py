@@ -159,3 +159,8 @@ def test_the_disparity_loss_says_what_to_do_about_pairs_without_disparity():
     maps = [torch.full((1, 2, 64 // 2**s, 64 // 2**s), 0.1) for s in range(4)]
     with pytest.raises(ValueError, match="wrap them in matching.MatchedPairs"):
         DisparityLoss()(maps, *torch.zeros(2, 1, 3, 64, 64))
+
+
+def test_pairs_that_are_not_cached_are_refused_with_the_remedy():
+    with pytest.raises(TypeError, match=r"to match list pairs, wrap them first: PairCache\(pairs, size\)"):
+        recipes.few_pairs([textured_pair()])
