@@ -444,7 +444,7 @@ pd.DataFrame(arms).T.round(3)
 # course recipe (one seed, 128 x 256, the paper's encoder); D1 from 51.3 % and 49.8 % to 37.2 %. Shade was added after
 # a look at some of these frames; without it 0.153 and 38.6 %. Matched at twice the network's size, where pictures have
 # it (rendered streets have not), and with twice the steps it was 0.141 and 36.8 % (two seeds): what was learnt besides
-# did not carry over. With an encoder pretrained on ImageNet (EfficientNet-Lite0) and a wider decoder, 0.137 and 34.9 %
+# did not carry over. In 2,504 steps with an ImageNet encoder (EfficientNet-Lite0) and a wider decoder: 0.137, 34.9 %
 # (three seeds). The README has each step. Part of the gain in AbsRel is the loss, which imitates that metric.
 #
 # ## Next to the literature
