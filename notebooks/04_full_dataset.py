@@ -443,9 +443,10 @@ pd.DataFrame(arms).T.round(3)
 # other drives AbsRel fell to 0.143 (0.138 to 0.151, three seeds), from 0.218 for the pixel mean and 0.236 for the
 # course recipe (one seed, 128 x 256, the paper's encoder); D1 from 51.3 % and 49.8 % to 37.2 %. Shade was added after
 # a look at some of these frames; without it 0.153 and 38.6 %. Matched at twice the network's size, where pictures have
-# it (rendered streets have not), and with twice the steps it was 0.141 and 36.8 % (two seeds): what was learnt besides
-# did not carry over. In 2,504 steps with an ImageNet encoder (EfficientNet-Lite0) and a wider decoder: 0.137, 34.9 %
-# (three seeds). The README has each step. Part of the gain in AbsRel is the loss, which imitates that metric.
+# it (rendered streets have not), it was 0.145 and 37.1 % (three seeds), and with twice the steps 0.141 and 36.8 %
+# (two): what was learnt besides did not carry over. In 2,504 steps with an ImageNet encoder (EfficientNet-Lite0) and
+# a wider decoder: 0.137, 34.9 % (three seeds). The README has each step. Part of the gain in AbsRel is the loss,
+# which imitates that metric.
 #
 # ## Next to the literature
 # These methods learnt from 29,000 KITTI pairs (K) or more (CS: Cityscapes besides) and were scored on the 200
