@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 .PHONY: reproduce test lint unit smoke notebooks colab clean
 
 reproduce: $(STAMP)
-	$(BIN)/python -m monodepth_nb.reproduce
+	$(BIN)/python -m monodepth_nb.course.reproduce
 
 test: lint unit smoke
 
@@ -24,11 +24,11 @@ smoke: $(STAMP)
 
 # Run the notebooks and store their outputs in the .ipynb files that are committed.
 notebooks: $(STAMP)
-	$(BIN)/python -m monodepth_nb.reproduce --commit
+	$(BIN)/python -m monodepth_nb.course.reproduce --commit
 
 # make colab REPO=https://github.com/OWNER/NAME  writes badges and the clone address into README and notebooks
 colab: $(STAMP)
-	$(BIN)/python -m monodepth_nb.colab $(REPO)
+	$(BIN)/python -m monodepth_nb.course.colab $(REPO)
 
 $(STAMP): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

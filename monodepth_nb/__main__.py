@@ -12,16 +12,17 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset, Subset
 
-from monodepth_nb import download, recipes
 from monodepth_nb.checkpoints import CheckpointError
-from monodepth_nb.datasets import motorcycle, street_root
-from monodepth_nb.kitti import KittiStereo, split_by_scene, truth_kinds
-from monodepth_nb.loading import PairCache
+from monodepth_nb.data import download, recipes
+from monodepth_nb.data.kitti import KittiStereo, split_by_scene, truth_kinds
+from monodepth_nb.data.loading import PairCache
+from monodepth_nb.data.motorcycle import motorcycle
+from monodepth_nb.data.pair_check import check_pairs
 from monodepth_nb.losses import PADDINGS
+from monodepth_nb.machine import first_process_first, process_rank, processes_of_torchrun
 from monodepth_nb.networks import ENCODERS, UPSAMPLINGS, DispResNet, check_size
-from monodepth_nb.pair_check import check_pairs
 from monodepth_nb.pretrained import WeightsUnavailable
-from monodepth_nb.processes import first_process_first, process_rank, processes_of_torchrun
+from monodepth_nb.streets.rendering import street_root
 from monodepth_nb.training import (
     PRECISIONS,
     SCHEDULES,
@@ -249,7 +250,7 @@ def add_train_segmenter(commands) -> None:
 
 def train_segmenter(args) -> None:
     """Four fifths of the scenes teach, the rest is scored on."""
-    from monodepth_nb.segmenter import train_on_streets
+    from monodepth_nb.streets.segmenter import train_on_streets
 
     table = train_on_streets(render(args), args.out, tuple(args.size), args.epochs, seed=args.seed)
     print("intersection over union on unseen scenes")
@@ -269,7 +270,7 @@ def add_benchmark(commands) -> None:
 
 def benchmark(args) -> None:
     from monodepth_nb import benchmark as timing
-    from monodepth_nb.results import device_name
+    from monodepth_nb.course.results import device_name
 
     device = device_of(args)
     name = device_name(device)
@@ -336,9 +337,9 @@ def add_evaluate(commands) -> None:
 
 
 def evaluate(args) -> None:
+    from monodepth_nb.course.report import write_report
     from monodepth_nb.evaluation import PixelMeanBaseline
     from monodepth_nb.inference import load_network
-    from monodepth_nb.report import write_report
 
     network = load_network(args.checkpoint, device_of(args))
     root = download.download_kitti2015(args.data_root) if args.data == "kitti2015" else Path(args.data)

@@ -22,13 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.segmentation import fcn_resnet50
 from torchvision.transforms.functional import to_pil_image
 
-from monodepth_nb.kitti import KittiStereo
-from monodepth_nb.loading import PairCache, draws, make_loader
+from monodepth_nb.data.kitti import KittiStereo
+from monodepth_nb.data.loading import PairCache, draws, make_loader
+from monodepth_nb.data.recipes import course
+from monodepth_nb.data.sample import Sample
 from monodepth_nb.losses import MonodepthLoss
 from monodepth_nb.networks import ENCODERS, DispResNet, SemanticDispResNet
 from monodepth_nb.pretrained import LEVELS, remembered_features
-from monodepth_nb.recipes import course
-from monodepth_nb.sample import Sample
 from monodepth_nb.training import TrainConfig, Trainer, autocast_dtype, seed_everything
 
 # (width, height, width in pixels, batch size) of the settings that the notebooks use

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from monodepth_nb.kitti import scene_blocks
-from monodepth_nb.streets import CLASSES
-from monodepth_nb.transforms import resize
+from monodepth_nb.data.kitti import scene_blocks
+from monodepth_nb.data.transforms import resize
+from monodepth_nb.streets.scene import CLASSES
 
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
 

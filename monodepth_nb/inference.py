@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.checkpoints import load_model, write_whole
+from monodepth_nb.data.kitti import UNREADABLE
+from monodepth_nb.data.transforms import resize
 from monodepth_nb.evaluation import left_disparity, to_depth_m, to_pixels, to_points_m
-from monodepth_nb.kitti import UNREADABLE
 from monodepth_nb.networks import MAX_DISPARITY
 from monodepth_nb.onnx_export import OnnxNetwork
-from monodepth_nb.transforms import resize
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 MAX_SIDE = 2048  # results are at most this long, which bounds memory and file sizes

@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from monodepth_nb import checkpoints
+from monodepth_nb.data.loading import make_loader
+from monodepth_nb.data.recipes import RECIPES
 from monodepth_nb.evaluation import evaluate, left_disparity, network_predictor
-from monodepth_nb.loading import make_loader
 from monodepth_nb.losses import PADDINGS, DisparityLoss, MonodepthLoss
+from monodepth_nb.machine import process_count, process_rank, summed_over_processes
 from monodepth_nb.networks import MAX_DISPARITY, STRIDE, check_option
-from monodepth_nb.processes import process_count, process_rank, summed_over_processes
-from monodepth_nb.recipes import RECIPES
 
 
 class TrainingDiverged(RuntimeError):
@@ -431,7 +431,7 @@ def fit(
 def write_run_figures(run_dir: Path, model: nn.Module, history: list[dict], train_data, truth_data=None) -> None:
     """Figures and scores of a finished run: loss.png, figure.png and, with ground truth, metrics.csv."""
     from monodepth_nb import figures  # Matplotlib takes a second to load
-    from monodepth_nb.report import best_median_worst_sheet
+    from monodepth_nb.course.report import best_median_worst_sheet
 
     figures.loss_curves(pd.DataFrame(history), run_dir.name).savefig(run_dir / "loss.png")
     if truth_data:

@@ -108,17 +108,18 @@ import torch
 from torch.utils.data import Subset
 
 from monodepth_nb import figures
-from monodepth_nb.datasets import full_set, motorcycle
+from monodepth_nb.course.full_set import full_set
+from monodepth_nb.data.motorcycle import motorcycle
 from monodepth_nb.evaluation import evaluate, to_depth_m
-from monodepth_nb.kitti import scene_blocks
-from monodepth_nb.loading import make_loader
+from monodepth_nb.data.kitti import scene_blocks
+from monodepth_nb.data.loading import make_loader
 from monodepth_nb.losses import warp_horizontal
-from monodepth_nb.pair_check import check_pair
-from monodepth_nb.profiles import choose_profile
-from monodepth_nb.results import Record, device_name
-from monodepth_nb.sample import Sample
+from monodepth_nb.data.pair_check import check_pair
+from monodepth_nb.course.profiles import choose_profile
+from monodepth_nb.course.results import Record, device_name
+from monodepth_nb.data.sample import Sample
 from monodepth_nb.training import choose_device
-from monodepth_nb.transforms import MirroredFlip, PairedPhotometric
+from monodepth_nb.data.transforms import MirroredFlip, PairedPhotometric
 
 profile = choose_profile()
 record = Record("01_data_wrangling", profile)

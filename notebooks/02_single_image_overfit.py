@@ -76,18 +76,19 @@ from IPython.display import display
 from tqdm import tqdm
 
 from monodepth_nb import figures
-from monodepth_nb.datasets import full_set, motorcycle
+from monodepth_nb.course.full_set import full_set
+from monodepth_nb.data.motorcycle import motorcycle
 from monodepth_nb.evaluation import disparity_metrics, left_disparity, network_predictor, to_pixels
 from monodepth_nb.inference import ask_for_photo, predict_photo
 from monodepth_nb.losses import MonodepthLoss, appearance_loss, warp_horizontal
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import available, remembered_features
-from monodepth_nb.profiles import choose_profile
-from monodepth_nb.results import Record, device_name
-from monodepth_nb.sample import Sample
-from monodepth_nb.streets import ROAD
+from monodepth_nb.course.profiles import choose_profile
+from monodepth_nb.course.results import Record, device_name
+from monodepth_nb.data.sample import Sample
+from monodepth_nb.streets.scene import ROAD
 from monodepth_nb.training import TrainConfig, choose_device, fit, seed_everything
-from monodepth_nb.transforms import MirroredFlip
+from monodepth_nb.data.transforms import MirroredFlip
 
 profile = choose_profile()
 data = full_set(profile)  # streets, for two questions that a motorcycle cannot answer

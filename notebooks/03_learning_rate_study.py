@@ -72,12 +72,12 @@ import pandas as pd
 import seaborn as sns
 
 from monodepth_nb import figures
-from monodepth_nb.datasets import motorcycle
+from monodepth_nb.data.motorcycle import motorcycle
 from monodepth_nb.evaluation import disparity_metrics, network_predictor
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import available, remembered_features
-from monodepth_nb.profiles import choose_profile
-from monodepth_nb.results import Record, device_name
+from monodepth_nb.course.profiles import choose_profile
+from monodepth_nb.course.results import Record, device_name
 from monodepth_nb.training import (
     SCHEDULES,
     TrainConfig,

@@ -85,8 +85,9 @@ import torch
 from IPython.display import display
 from torch.utils.data import Subset
 
-from monodepth_nb import figures, recipes
-from monodepth_nb.datasets import full_set
+from monodepth_nb import figures
+from monodepth_nb.data import recipes
+from monodepth_nb.course.full_set import full_set
 from monodepth_nb.evaluation import (
     PUBLISHED,
     bootstrap_interval,
@@ -99,15 +100,15 @@ from monodepth_nb.evaluation import (
     to_pixels,
 )
 from monodepth_nb.inference import ask_for_photo, predict_photo
-from monodepth_nb.loading import PairCache
+from monodepth_nb.data.loading import PairCache
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import WeightsUnavailable
-from monodepth_nb.profiles import choose_profile
-from monodepth_nb.report import best_median_worst_sheet, by_method
-from monodepth_nb.results import BUILD, Record, device_name
-from monodepth_nb.sample import Sample
+from monodepth_nb.course.profiles import choose_profile
+from monodepth_nb.course.report import best_median_worst_sheet, by_method
+from monodepth_nb.course.results import BUILD, Record, device_name
+from monodepth_nb.data.sample import Sample
 from monodepth_nb.training import TrainConfig, choose_device, fit, seed_everything
-from monodepth_nb.transforms import Compose, PasteNearer, Shade, resize
+from monodepth_nb.data.transforms import Compose, PasteNearer, Shade, resize
 
 profile = choose_profile()
 data = full_set(profile)

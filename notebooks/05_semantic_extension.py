@@ -74,18 +74,21 @@ from IPython.display import display
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from monodepth_nb import figures, recipes
-from monodepth_nb.datasets import full_set, motorcycle, street_root
+from monodepth_nb import figures
+from monodepth_nb.data import recipes
+from monodepth_nb.course.full_set import full_set
+from monodepth_nb.data.motorcycle import motorcycle
+from monodepth_nb.streets.rendering import street_root
 from monodepth_nb.evaluation import evaluate, left_disparity, network_predictor
 from monodepth_nb.inference import ask_for_photo, predict_photo
-from monodepth_nb.kitti import KittiStereo, split_by_scene
+from monodepth_nb.data.kitti import KittiStereo, split_by_scene
 from monodepth_nb.networks import DispResNet, SemanticDispResNet
 from monodepth_nb.pretrained import WeightsUnavailable, available, remembered_features
-from monodepth_nb.profiles import choose_profile
-from monodepth_nb.results import BUILD, Record, device_name, load_results
-from monodepth_nb.segmenter import load_segmenter, segment, segmentation_figure, train_on_streets
+from monodepth_nb.course.profiles import choose_profile
+from monodepth_nb.course.results import BUILD, Record, device_name, load_results
+from monodepth_nb.streets.segmenter import load_segmenter, segment, segmentation_figure, train_on_streets
 from monodepth_nb.training import TrainConfig, choose_device, fit, score, seed_everything
-from monodepth_nb.verdicts import verdicts
+from monodepth_nb.course.verdicts import verdicts
 
 profile = choose_profile()
 data = full_set(profile)

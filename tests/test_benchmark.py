@@ -9,8 +9,8 @@ import torch
 
 from monodepth_nb import benchmark, figures
 from monodepth_nb.__main__ import main
-from monodepth_nb.kitti import KittiStereo, read_image
-from monodepth_nb.loading import PairCache
+from monodepth_nb.data.kitti import KittiStereo, read_image
+from monodepth_nb.data.loading import PairCache
 from monodepth_nb.losses import MonodepthLoss
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import Trunk, segmentation_trunk

@@ -5,6 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from monodepth_nb.course.report import METRICS, markdown_table, summarise, write_kitti_png, write_report
+from monodepth_nb.data.kitti import read_disparity
+from monodepth_nb.data.sample import Sample
 from monodepth_nb.evaluation import (
     PUBLISHED,
     OtherScenesMean,
@@ -22,9 +25,6 @@ from monodepth_nb.evaluation import (
     to_pixels,
     to_points_m,
 )
-from monodepth_nb.kitti import read_disparity
-from monodepth_nb.report import METRICS, markdown_table, summarise, write_kitti_png, write_report
-from monodepth_nb.sample import Sample
 
 FOCAL, BASELINE = 721.5377, 0.54
 

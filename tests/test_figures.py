@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from monodepth_nb import figures
-from monodepth_nb.sample import Sample
+from monodepth_nb.data.sample import Sample
 
 LABEL = "smoke profile, shifted noise"
 SHIFT = 5

@@ -11,7 +11,7 @@ from monodepth_nb.__main__ import main
 from monodepth_nb.checkpoints import load_model
 from monodepth_nb.networks import DispResNet, SemanticDispResNet, build_network
 from monodepth_nb.pretrained import Trunk, WeightsUnavailable, available, remembered_features
-from monodepth_nb.segmenter import Segmenter, save_segmenter
+from monodepth_nb.streets.segmenter import Segmenter, save_segmenter
 
 RESNET18_FILE, FCN_FILE = "resnet18-f37072fd.pth", "fcn_resnet50_coco-1167a1af.pth"
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]

@@ -19,10 +19,11 @@ from torch import nn
 from monodepth_nb import checkpoints, training
 from monodepth_nb.__main__ import main
 from monodepth_nb.checkpoints import CheckpointError, load_model
+from monodepth_nb.data.sample import Sample
+from monodepth_nb.data.transforms import Compose, MirroredFlip, PairedPhotometric
 from monodepth_nb.evaluation import left_disparity
 from monodepth_nb.losses import LossTerms, MonodepthLoss
 from monodepth_nb.networks import DispResNet
-from monodepth_nb.sample import Sample
 from monodepth_nb.training import (
     SCHEDULES,
     OutOfMemory,
@@ -32,7 +33,6 @@ from monodepth_nb.training import (
     parameter_groups,
     seed_everything,
 )
-from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric
 
 ROOT = Path(__file__).resolve().parent.parent
 AUGMENTATION = Compose(MirroredFlip(), PairedPhotometric())
@@ -540,7 +540,7 @@ import torch
 sys.path.insert(0, {tests!r})
 from test_training import AUGMENTATION, pairs, tiny
 from monodepth_nb import checkpoints, training
-from monodepth_nb.processes import process_rank, processes_of_torchrun
+from monodepth_nb.machine import process_rank, processes_of_torchrun
 from monodepth_nb.training import TrainConfig, fit
 
 save = checkpoints.save

@@ -20,12 +20,12 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from monodepth_nb.checkpoints import write_whole
-from monodepth_nb.kitti import KittiStereo, split_by_scene
+from monodepth_nb.data.kitti import KittiStereo, split_by_scene
+from monodepth_nb.data.sample import Sample
+from monodepth_nb.data.transforms import resize
 from monodepth_nb.pretrained import segmentation_trunk
-from monodepth_nb.sample import Sample
-from monodepth_nb.streets import CLASSES
+from monodepth_nb.streets.scene import CLASSES
 from monodepth_nb.training import choose_device
-from monodepth_nb.transforms import resize
 
 # Those of the Cityscapes benchmark, in the order of streets.CLASSES.
 COLOURS = ("#804080", "#f423e8", "#464646", "#00008e", "#999999", "#6b8e23", "#dc143c", "#4682b4")

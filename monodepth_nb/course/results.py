@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from monodepth_nb.profiles import Profile
+from monodepth_nb.course.profiles import Profile
 from monodepth_nb.training import choose_device
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("MONODEPTH_BUILD", ROOT / "build"))
 
 

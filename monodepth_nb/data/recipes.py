@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from torch.utils.data import ConcatDataset, Dataset
 
-from monodepth_nb import transforms
-from monodepth_nb.loading import PairCache
-from monodepth_nb.transforms import Compose
+from monodepth_nb.data import transforms
+from monodepth_nb.data.loading import PairCache
+from monodepth_nb.data.transforms import Compose
 
 RECIPES = ("course", "few-pairs")
 
@@ -33,7 +33,7 @@ def few_pairs(pairs: PairCache, streets: PairCache | None = None) -> Recipe:
     Zoomed and pasted streets are nearer than streets are, and the road is not where it always is. So the last epochs
     do without (as YOLOX ends without its mosaics, arXiv:2107.08430), or the network would go on answering too near.
     """
-    from monodepth_nb.matching import MatchedPairs, RenderedPairs  # OpenCV is needed here only
+    from monodepth_nb.data.matching import MatchedPairs, RenderedPairs  # OpenCV is needed here only
 
     data = MatchedPairs(pairs)
     if streets:

@@ -1,4 +1,4 @@
-"""Run the notebooks and build the report: `make reproduce`, or `python -m monodepth_nb.reproduce`.
+"""Run the notebooks and build the report: `make reproduce`, or `python -m monodepth_nb.course.reproduce`.
 
 Leaves under build/: executed copies (.ipynb and .html), figures, one table of results (results.csv) and a page to
 look at (index.html). `--commit` also stores the outputs in notebooks/*.ipynb.
@@ -22,8 +22,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from monodepth_nb.checkpoints import write_whole
-from monodepth_nb.profiles import Profile, choose_profile
-from monodepth_nb.results import BUILD, ROOT, load_results
+from monodepth_nb.course.profiles import Profile, choose_profile
+from monodepth_nb.course.results import BUILD, ROOT, load_results
 
 NOTEBOOKS = ROOT / "notebooks"
 # The figures that the report shows; the others are in the notebooks.

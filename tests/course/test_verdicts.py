@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from monodepth_nb.verdicts import CLAIMS, verdicts
+from monodepth_nb.course.verdicts import CLAIMS, verdicts
 
 
 def results(**values):

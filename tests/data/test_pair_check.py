@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from monodepth_nb.kitti import KittiStereo
-from monodepth_nb.pair_check import check_pair, check_pairs, patch_shifts
+from monodepth_nb.data.kitti import KittiStereo
+from monodepth_nb.data.pair_check import check_pair, check_pairs, patch_shifts
 
 
 def scene(seed: int, height: int, width: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monodepth_nb.sample import Sample
+from monodepth_nb.data.sample import Sample
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:

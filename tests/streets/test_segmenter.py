@@ -3,10 +3,12 @@ import pytest
 import torch
 
 from monodepth_nb.__main__ import main
+from monodepth_nb.data.sample import Sample
 from monodepth_nb.networks import SemanticDispResNet
 from monodepth_nb.pretrained import WeightsUnavailable
-from monodepth_nb.sample import Sample
-from monodepth_nb.segmenter import (
+from monodepth_nb.streets.rendering import render_streets
+from monodepth_nb.streets.scene import CLASSES
+from monodepth_nb.streets.segmenter import (
     COLOURS,
     Segmenter,
     class_scores,
@@ -20,7 +22,6 @@ from monodepth_nb.segmenter import (
     train_on_streets,
     train_segmenter,
 )
-from monodepth_nb.streets import CLASSES, render_streets
 
 ROAD, CAR, SKY = (CLASSES.index(name) for name in ("road", "car", "sky"))
 SIZE = (64, 128)

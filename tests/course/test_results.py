@@ -11,8 +11,8 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
-from monodepth_nb import reproduce, results
-from monodepth_nb.profiles import PROFILES, choose_profile
+from monodepth_nb.course import reproduce, results
+from monodepth_nb.course.profiles import PROFILES, choose_profile
 
 SMOKE = PROFILES["smoke"]
 

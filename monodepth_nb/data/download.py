@@ -7,6 +7,7 @@ licence CC BY-NC-SA 3.0. Every failure is a `DownloadError` that says what to do
 import errno
 import hashlib
 import json
+import os
 import shutil
 import ssl
 import stat
@@ -50,6 +51,11 @@ KITTI2015 = (
     Archive(f"{KITTI_SERVER}/data_scene_flow.zip", 1_681_488_619),  # images and disparity
     Archive(f"{KITTI_SERVER}/data_scene_flow_calib.zip", 1_631_055),  # focal length, baseline
 )
+
+
+def data_folder() -> Path:
+    """Where data sets live: MONODEPTH_DATA, else `datasets/` beside the package."""
+    return Path(os.environ.get("MONODEPTH_DATA", Path(__file__).resolve().parents[2] / "datasets"))
 
 
 def download_kitti2015(root: str | Path = "datasets", archives: tuple[Archive, ...] = KITTI2015) -> Path:

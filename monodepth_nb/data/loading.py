@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from monodepth_nb.sample import Sample
-from monodepth_nb.transforms import resize
+from monodepth_nb.data.sample import Sample
+from monodepth_nb.data.transforms import resize
 
 
 def draws(*key: int) -> torch.Generator:

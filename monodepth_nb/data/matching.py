@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from monodepth_nb.loading import PairCache, SharedRows
+from monodepth_nb.data.loading import PairCache, SharedRows
+from monodepth_nb.data.sample import Sample
+from monodepth_nb.data.transforms import resize
 from monodepth_nb.networks import MAX_DISPARITY
-from monodepth_nb.sample import Sample
-from monodepth_nb.transforms import resize
 
 FARTHEST = 1e-3  # fraction of the width; stands for the sky's 0. 314 m with KITTI's camera
 

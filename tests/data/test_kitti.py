@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import default_collate
 
-from monodepth_nb.kitti import (
+from monodepth_nb.data.kitti import (
     KNOWN_DRIVES,
     KittiStereo,
     paper_protocol,

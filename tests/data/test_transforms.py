@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from monodepth_nb.losses import warp_horizontal
-from monodepth_nb.sample import Sample
-from monodepth_nb.transforms import (
+from monodepth_nb.data.sample import Sample
+from monodepth_nb.data.transforms import (
     Compose,
     MirroredFlip,
     PairedPhotometric,
@@ -13,6 +12,7 @@ from monodepth_nb.transforms import (
     Zoom,
     resize,
 )
+from monodepth_nb.losses import warp_horizontal
 
 
 def shifted_pair(shift=4, h=32, w=64):

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from monodepth_nb.sample import Sample
-from monodepth_nb.transforms import resize
+from monodepth_nb.data.sample import Sample
+from monodepth_nb.data.transforms import resize
 
 VIEW_FOLDERS = (("image_2", "image_3"), ("left", "right"))
 KITTI_NAME = re.compile(r"(\d{6})_(\d\d)")  # scene, frame: 000017_10

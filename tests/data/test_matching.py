@@ -5,17 +5,17 @@ import math
 import pytest
 import torch
 
-from monodepth_nb import recipes
-from monodepth_nb.datasets import motorcycle
-from monodepth_nb.kitti import KittiStereo
-from monodepth_nb.loading import PairCache
+from monodepth_nb.data import recipes
+from monodepth_nb.data.kitti import KittiStereo
+from monodepth_nb.data.loading import PairCache
+from monodepth_nb.data.matching import FARTHEST, MatchedPairs, RenderedPairs, filled, match_views
+from monodepth_nb.data.motorcycle import motorcycle
+from monodepth_nb.data.sample import Sample
+from monodepth_nb.data.transforms import Shade
 from monodepth_nb.losses import DisparityLoss
-from monodepth_nb.matching import FARTHEST, MatchedPairs, RenderedPairs, filled, match_views
 from monodepth_nb.networks import DispResNet
-from monodepth_nb.sample import Sample
-from monodepth_nb.streets import render_streets
+from monodepth_nb.streets.rendering import render_streets
 from monodepth_nb.training import TrainConfig, fit
-from monodepth_nb.transforms import Shade
 
 
 def textured_pair(shift_px=8, h=64, w=192, seed=0):

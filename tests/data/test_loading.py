@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from monodepth_nb import loading
-from monodepth_nb.loading import PairCache, draws, make_loader
-from monodepth_nb.sample import Sample
-from monodepth_nb.transforms import Compose, MirroredFlip, PairedPhotometric
+from monodepth_nb.data import loading
+from monodepth_nb.data.loading import PairCache, draws, make_loader
+from monodepth_nb.data.sample import Sample
+from monodepth_nb.data.transforms import Compose, MirroredFlip, PairedPhotometric
 
 AUGMENTATION = Compose(MirroredFlip(), PairedPhotometric())
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monodepth_nb import streets
-from monodepth_nb.raycast import band, look_up, stripes, texture_bank
-from monodepth_nb.streets import CENTRE, CLASSES, FOCAL, render_scene, render_streets
+from monodepth_nb.streets import rendering as streets
+from monodepth_nb.streets.raycast import band, look_up, stripes, texture_bank
+from monodepth_nb.streets.rendering import CENTRE, FOCAL, render_scene, render_streets
+from monodepth_nb.streets.scene import CLASSES
 
 SIZE = 128, 256
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monodepth_nb.datasets import full_set
+from monodepth_nb.course.full_set import full_set
+from monodepth_nb.course.profiles import PROFILES
 from monodepth_nb.evaluation import OtherScenesMean, PixelMeanBaseline
-from monodepth_nb.profiles import PROFILES
 
 SMOKE = PROFILES["smoke"]
 

@@ -16,8 +16,8 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from monodepth_nb import download
-from monodepth_nb.download import Archive, DownloadError, download_kitti2015
+from monodepth_nb.data import download
+from monodepth_nb.data.download import Archive, DownloadError, download_kitti2015
 
 NOISE = np.random.default_rng(0).bytes(200_000)
 IMAGES = {f"{part}/image_{v}/000000_10.png": NOISE[v:] for part in ("training", "testing") for v in (2, 3)}

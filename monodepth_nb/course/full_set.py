@@ -4,40 +4,14 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch.utils.data import Dataset
 
-from monodepth_nb.download import download_kitti2015
+from monodepth_nb.course.profiles import Profile
+from monodepth_nb.data.download import data_folder, download_kitti2015
+from monodepth_nb.data.kitti import KittiStereo, paper_protocol, split_by_scene
+from monodepth_nb.data.loading import PairCache
 from monodepth_nb.evaluation import OtherScenesMean, PixelMeanBaseline
-from monodepth_nb.kitti import KittiStereo, paper_protocol, split_by_scene
-from monodepth_nb.loading import PairCache
-from monodepth_nb.profiles import Profile
-from monodepth_nb.sample import Sample
-from monodepth_nb.streets import render_streets
-from monodepth_nb.transforms import resize
-
-
-def motorcycle(size: tuple[int, int] | None = None) -> Sample:
-    """The real stereo pair that scikit-image ships: Middlebury 2014 "Motorcycle" at 500 x 741.
-
-    size:    (height, width) of the two images in the sample, None for full size; the truth stays full size
-    returns: Sample with `left`, `right`, `disparity_px` (500, 741; NaN where the truth is unknown), `focal_px`,
-             `baseline_m`, and `doffs_px`: the principal points of the two cameras differ by that many pixels, so
-             depth = focal_px * baseline_m / (disparity_px + doffs_px) here. KITTI's is 0.
-    Source: D. Scharstein et al., GCPR 2014, through `skimage.data.stereo_motorcycle`.
-    """
-    from skimage.data import stereo_motorcycle
-
-    left, right, disparity = stereo_motorcycle()
-    views = [torch.from_numpy(v).permute(2, 0, 1).float() / 255 for v in (left, right)]
-    if size is not None:
-        views = [resize(v, size) for v in views]
-    truth = torch.from_numpy(np.where(np.isfinite(disparity), disparity, np.nan).astype(np.float32))
-    return Sample(
-        left=views[0], right=views[1], name="motorcycle", disparity_px=truth,
-        focal_px=994.978, baseline_m=0.193001, doffs_px=31.086,
-    )  # fmt: skip
+from monodepth_nb.streets.rendering import street_root
 
 
 class FullSet(NamedTuple):
@@ -52,11 +26,6 @@ class FullSet(NamedTuple):
     def pixel_mean(self) -> PixelMeanBaseline | OtherScenesMean:
         """The no-learning baseline: mean truth of the training scenes, or, where they have none, of other scenes."""
         return PixelMeanBaseline(self.labelled) if self.labelled else OtherScenesMean(self.test)
-
-
-def data_folder() -> Path:
-    """Where data sets live: MONODEPTH_DATA, else `datasets/` beside the package."""
-    return Path(os.environ.get("MONODEPTH_DATA", Path(__file__).resolve().parent.parent / "datasets"))
 
 
 def full_set(profile: Profile) -> FullSet:
@@ -75,15 +44,6 @@ def full_set(profile: Profile) -> FullSet:
     train, validation = split_by_scene(pairs, validation=0.1)
     label = f"{root.name}, {len(train)} pairs, {test.truth} truth"
     return FullSet(PairCache(train, size), PairCache(validation, size), test, label)
-
-
-def street_root(size: tuple[int, int], count: int, seed: int, folder: Path | None = None) -> Path:
-    """The folder, within `folder` or `data_folder`, of `count` streets, rendered first if need be.
-
-    Other seeds are other streets. The settings are in its name, so that several may lie side by side.
-    """
-    folder = (folder or data_folder()) / f"streets_{size[0]}x{size[1]}_{count}_seed{seed}"
-    return render_streets(folder, count, size, seed)
 
 
 def street_set(profile: Profile) -> FullSet:

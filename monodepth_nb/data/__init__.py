@@ -1,0 +1,1 @@
+"""Stereo pairs: from files to batches."""

@@ -1,0 +1,1 @@
+"""Rendered streets with exact ground truth, and a segmenter that is trained on them."""
