@@ -1,6 +1,6 @@
-"""What a run leaves in its folder, and how it goes on from there. All but figures are written whole or not at all.
+"""The files of a run, and how it resumes from them. Each file is written whole or not at all.
 
-config.json   settings            last.pt   everything, to go on from
+config.json   settings            last.pt   everything, to resume from
 history.csv   a row per epoch     best.pt   the network at its best epoch
 """
 
@@ -17,7 +17,7 @@ from torch import nn
 from monodepth_nb.networks import build_network
 
 FORMAT = "monodepth_nb checkpoint 1"
-# These change how fast or how often, not what is learnt, and may differ when a run goes on.
+# These do not change what is learnt, so they may differ when a run resumes.
 FREE_SETTINGS = ("metrics_every", "checkpoint_every", "compile", "workers", "batch_size")
 
 
@@ -60,7 +60,7 @@ def save(folder: Path, model: nn.Module, settings: dict, history: list[dict], pa
 
 
 def best_so_far(folder: Path) -> float:
-    """What best.pt reached; infinite before the first checkpoint of a run, whatever an older one has left."""
+    """The loss of best.pt; infinite before the first checkpoint of a run, even if an older run has left a best.pt."""
     if not ((folder / "last.pt").exists() and (folder / "best.pt").exists()):
         return float("inf")
     return to_minimise(load(folder / "best.pt", mmap=True)["history"][-1])
@@ -80,7 +80,7 @@ def load(path: str | Path, mmap: bool = False) -> dict:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: a run folder has a last.pt and a best.pt")
+        raise FileNotFoundError(f"{path} does not exist: pass the last.pt or best.pt of a run folder")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # damaged files fail in many ways
@@ -88,7 +88,7 @@ def load(path: str | Path, mmap: bool = False) -> dict:
             f"{path} is damaged or no checkpoint ({type(error).__name__}): use another or delete it"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a {FORMAT!r}: use another file, or train again")
+        raise CheckpointError(f"{path} does not have the format {FORMAT!r}: use another file, or train again")
     return state
 
 
@@ -99,7 +99,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Modul
     """
     state = load(path)
     if state["arguments"] is None:
-        raise CheckpointError(f"{path} says not how to build its network: build it, use load(path)['model']")
+        raise CheckpointError(f"{path} does not say how to build its network: build it and load load(path)['model']")
     model = build_network(state["arguments"])
     load_weights(model, state, path)
     model.size = tuple(state["settings"]["image_size"])
@@ -117,10 +117,10 @@ def load_weights(model: nn.Module, state: dict, path: Path) -> None:
 
 
 def resume(folder: Path, model: nn.Module, settings: dict, parts: dict) -> list[dict]:
-    """Put model and `parts` in the state of last.pt; returns its history, else [].
+    """Restore model and `parts` from last.pt and return its history; [] if there is no last.pt.
 
-    Raises CheckpointError if the run had another network or other settings. More epochs may be asked for where
-    neither the schedule nor the recipe depends on their number.
+    Raises CheckpointError if the run had another network or other settings. More epochs may be asked for if neither
+    the schedule nor the recipe depends on their number.
     """
     path = folder / "last.pt"
     if not path.exists():
@@ -144,9 +144,9 @@ def require_same_settings(old: dict, new: dict, epochs_done: int, folder: Path) 
     if differing:
         lines = [f"{name} {old.get(name)} (asked for: {new.get(name)})" for name in sorted(differing)]
         if "epochs" in differing and not lengthenable:
-            lines.append("and schedule and recipe are laid over all epochs, so their number cannot change half-way")
+            lines.append("and schedule or recipe depend on the number of epochs, which therefore cannot change")
         remedy = "use its settings, or another folder, or delete that one"
-        raise CheckpointError(f"{folder} has a run of {', '.join(lines)}: {remedy}")
+        raise CheckpointError(f"{folder} holds a run with {', '.join(lines)}: {remedy}")
 
 
 def start_folder(folder: Path, settings: dict) -> None:
@@ -155,10 +155,10 @@ def start_folder(folder: Path, settings: dict) -> None:
 
 
 def settings_of(config, train_data, loss: nn.Module, transform, processes: int) -> dict:
-    """What makes two runs the same run. Only the product of batch size and processes matters.
+    """The settings that identify a run. Only the product of batch size and processes matters.
 
-    The first picture's mean colour stands for the data: another set may have as many pairs of that size. Not its
-    checksum, for another machine resizes pictures to other last bits.
+    The mean colour of the first picture identifies the data. A checksum would not do, because machines differ in the
+    last bits of resized pictures.
     """
     first = train_data[0]["left"]
     data = {"training_pairs": len(train_data), "image_size": list(first.shape[1:])}

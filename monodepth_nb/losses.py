@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PADDINGS = ("zeros", "border")  # what lies outside of a picture, see `warp_horizontal`
+PADDINGS = ("zeros", "border")  # what the warp reads outside of a picture, see `warp_horizontal`
 
 
 class LossTerms(NamedTuple):
@@ -65,12 +65,12 @@ def appearance_loss(estimate: Tensor, image: Tensor, alpha: float = 0.85) -> Ten
 
 
 def edge_aware_smoothness(disparity: Tensor, image: Tensor) -> Tensor:
-    """Mean disparity step between neighbours, forgiven where the image steps too (equation 3). Scalar.
+    """Mean disparity step between neighbours, damped where the image has an edge (equation 3). Scalar.
 
     disparity: (B, 1, H, W)
     image:     (B, 3, H, W)
 
-    Differs from the original code: that one loses the vertical part; the paper's formula has both.
+    Differs from the original code, which loses the vertical part. The paper's formula has both.
     """
     total = disparity.new_zeros(())
     for axis in (-1, -2):
@@ -102,7 +102,7 @@ def _check_shapes(disparities: list[Tensor], left: Tensor, right: Tensor) -> Non
 
 
 def check_images(images: Tensor) -> None:
-    """Raise ValueError unless every value lies in [0, 1]: SSIM's constants are meant for that range (defect D2)."""
+    """Raise ValueError unless every value lies in [0, 1], the range that SSIM's constants are made for (defect D2)."""
     low, high = (value.item() for value in torch.aminmax(images))
     if not (low >= 0 and high <= 1):  # NaN fails both comparisons
         hint = "the images hold NaN; look for broken files" if low != low else "divide 8-bit images by 255"
@@ -112,13 +112,18 @@ def check_images(images: Tensor) -> None:
 class MonodepthLoss(nn.Module):
     """Appearance matching + smoothness + left-right consistency over four scales and both views (equation 1).
 
+    >>> from monodepth_nb import DispResNet, MonodepthLoss, motorcycle
+    >>> pair = motorcycle((128, 256))
+    >>> left, right = pair.left[None], pair.right[None]
+    >>> terms = MonodepthLoss()(DispResNet(width=0.25)(left), left, right)  # terms.total.backward() trains
+
     forward(disparities, left, right) -> LossTerms
     disparities: list of (B, 2, H/2^s, W/2^s), finest first; channel 0 belongs to the left view, 1 to the right
     left, right: (B, 3, H, W) in [0, 1]
     Raises ValueError for other ranges, NaN images, and views or maps whose sizes do not fit.
 
-    padding: of `warp_horizontal`. As published, a pixel that points out of the other picture is compared with black
-    ("zeros") and with disparity 0, which pulls the map down along the border; "border" does not
+    padding: of `warp_horizontal`. As published ("zeros"), a pixel that points out of the other picture is compared with
+    black and with disparity 0. That pulls the map down along the border; "border" does not
     """
 
     def __init__(self, smoothness_weight: float = 0.1, consistency_weight: float = 1.0, padding: str = "zeros"):
@@ -133,7 +138,7 @@ class MonodepthLoss(nn.Module):
     def forward(self, disparities: list[Tensor], left: Tensor, right: Tensor) -> LossTerms:
         _check_shapes(disparities, left, right)
         self.check_range(left, right)
-        # Both views are handled as one batch, [left; right]: half the calls of the same arithmetic.
+        # One batch holds both views, [left; right]: half the calls for the same arithmetic.
         with torch.autocast(left.device.type, enabled=False):  # sums of small differences need float32
             views = image_pyramid(torch.cat((left, right)).float(), len(disparities))
             scales = [
@@ -148,9 +153,9 @@ class MonodepthLoss(nn.Module):
         own, other = torch.cat((d_left, d_right)), torch.cat((d_right, d_left))
         view_left, view_right = views.chunk(2)
         source = torch.cat((torch.cat((view_right, view_left)), other), dim=1)  # (2B, 4, h, w)
-        # Image and disparity in one warp.
+        # One warp for image and disparity.
         rebuilt = warp_horizontal(source, torch.cat((-d_left, d_right)), self.padding)
-        # Means run over both views at once; the loss is the sum of the two views' means, hence the 2.
+        # The loss is the sum of the two views' means. A mean over both views is half of that sum, hence the 2.
         appearance = 2 * appearance_loss(rebuilt[:, :3], views)
         smoothness = 2 * edge_aware_smoothness(own, views) / 2**scale  # coarse maps step more per pixel
         consistency = 2 * left_right_consistency(own, rebuilt[:, 3:])
@@ -159,7 +164,7 @@ class MonodepthLoss(nn.Module):
 
     def check_range(self, left: Tensor, right: Tensor) -> None:
         """Raise ValueError for images outside [0, 1]; on an accelerator for the first batch only."""
-        # Reading a value makes an accelerator wait for all work queued before it.
+        # Reading a value makes an accelerator finish all work queued before it.
         if left.device.type == "cpu" or not self._range_checked:
             check_images(left)
             check_images(right)
@@ -176,31 +181,31 @@ class DisparityTerms(NamedTuple):
 
 
 class DisparityLoss(nn.Module):
-    """Distance from disparity that is known, by matching or by rendering, over four scales and both views.
+    """Distance from disparity that is known from matching or rendering, over four scales and both views.
 
     forward(disparities, left, right, known) -> DisparityTerms
     disparities, left, right: as for `MonodepthLoss`
     known: (B, 2, H, W), fractions of the width, left view first; 0 or less where unknown
     Raises ValueError without `known`, and for maps whose sizes do not fit.
 
-    relative:    mean |known / predicted - 1|, at most 5: the relative error in depth, which AbsRel scores. Where the
-                 network is unsure it answers too near, for that is the smaller risk
+    relative:    mean |known / predicted - 1|, clamped to 5: the relative error in depth, which AbsRel measures. It
+                 biases the network towards near depth where it is uncertain
     logarithmic: mean |log(known / predicted)|, which has no such bias
-    absolute:    mean |predicted - known|: near surfaces weigh more
+    absolute:    mean |predicted - known|, in which near surfaces weigh more
     """
 
     WEIGHTS = (0.7, 0.3, 20.0)
 
     def forward(self, disparities: list[Tensor], left: Tensor, right: Tensor, known: Tensor | None = None):
         if known is None:
-            raise ValueError("these pairs come without disparity: wrap them in matching.MatchedPairs")
+            raise ValueError("these pairs have no known disparity: wrap them in data.matching.MatchedPairs")
         _check_shapes(disparities, left, right)
         scales = [self.terms_at_scale(d.float(), known, scale) for scale, d in enumerate(disparities)]
         return DisparityTerms(*(torch.stack(term).sum() for term in zip(*scales, strict=True)))
 
     def terms_at_scale(self, disparity: Tensor, known: Tensor, scale: int) -> DisparityTerms:
         step = 2**scale
-        known = known[..., step // 2 :: step, step // 2 :: step]  # one of the pixels: a mean would blend edges
+        known = known[..., step // 2 :: step, step // 2 :: step]  # a sample, because a mean would blend edges
         valid = known > 0
         ratio = torch.where(valid, known / disparity.clamp(min=1e-3), 1.0)
         errors = (ratio - 1).abs().clamp(max=5), ratio.log().abs(), (disparity - known).abs()

@@ -1,4 +1,4 @@
-"""One training shared by several processes: `torchrun --nproc-per-node 2 -m monodepth_nb train ...`."""
+"""The machine that trains: its device, number format, memory, and the processes that share the work."""
 
 import os
 from contextlib import contextmanager
@@ -6,15 +6,79 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
+
+PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class OutOfMemory(RuntimeError):
+    """A batch does not fit in the device's memory."""
+
+
+# ---- Device and number format ----
+
+
+def choose_device() -> torch.device:
+    """CUDA if available, else Apple's MPS where it can train, else CPU. Under torchrun: the GPU of this process."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    mps = torch.backends.mps.is_available() and can_warp(torch.device("mps"))
+    return torch.device("mps" if mps else "cpu")
+
+
+def can_warp(device: torch.device) -> bool:
+    """Whether the device has `grid_sample` and its gradient, which older versions of MPS lack."""
+    image = torch.ones(1, 1, 1, 1, device=device, requires_grad=True)
+    try:
+        F.grid_sample(image, image.new_zeros(1, 1, 1, 2), padding_mode="border", align_corners=True).sum().backward()
+    except RuntimeError:  # NotImplementedError is one
+        return False
+    return True
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The number format that `precision`, one of PRECISIONS, means on `device`."""
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        # A T4 emulates bf16, which is slow. Its fp16 is fast.
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if precision == "fp16" and device.type != "cuda":
+        raise ValueError(f"precision fp16 needs a CUDA device, this is {device.type}; use fp32 or auto")
+    return PRECISIONS[precision]
+
+
+# ---- Memory ----
+
+
+@contextmanager
+def advice_on_memory(shape: tuple[int, ...], multiple: int):
+    """Turn "out of memory" on any device into `OutOfMemory`, which says what to try.
+
+    shape: of a batch of images; multiple: that image sizes must be a multiple of
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error).lower()
+        if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
+            raise
+        b, _, h, w = shape
+        smaller = " x ".join(str(max(multiple, n // 2 // multiple * multiple)) for n in (h, w))
+        advice = f"batch size {b // 2} or image size {smaller}" if b > 1 else f"image size {smaller}"
+        raise OutOfMemory(f"{b} pairs of {h} x {w} do not fit in memory: try {advice}") from error
+
+
+# ---- Processes ----
 
 
 @contextmanager
 def processes_of_torchrun():
-    """Inside, `training.fit` shares its work with the other processes that torchrun has started, if it has.
+    """Within this context, `training.fit` shares its work with the other processes that torchrun started, if any.
 
-    A process that dies ends the others: torchrun stops those of its machine, the time-out those elsewhere. That is an
-    hour, for they also wait while the first one downloads or renders.
+    If one process dies, torchrun stops the others on its machine, and the time-out stops those on other machines. The
+    time-out is an hour, because the processes also wait while the first one downloads or renders.
     """
     if not dist.is_torchelastic_launched():
         yield
@@ -35,7 +99,7 @@ def process_rank() -> int:
 
 
 def summed_over_processes(rows: Tensor) -> Tensor:
-    """The sum of every process's `rows`, on the CPU."""
+    """The sum of the `rows` of all processes, on the CPU."""
     if process_count() > 1:
         dist.all_reduce(rows)
     return rows.cpu().double()
@@ -43,7 +107,7 @@ def summed_over_processes(rows: Tensor) -> Tensor:
 
 @contextmanager
 def first_process_first():
-    """The other processes enter when the first has left: what it has downloaded or cached, they find."""
+    """The first process runs the block before the others do, so that they find what it has downloaded or rendered."""
     if process_count() > 1 and process_rank() > 0:
         dist.barrier()
     yield

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from monodepth_nb.pretrained import STREETS, Trunk, segmentation_trunk
 
 MAX_DISPARITY = 0.3  # of the image width; monodepth_model.py of the original code
-HEAD_BIAS = -2.4  # 0.3 * sigmoid(-2.4) = 0.025 of the width: the first guess is a far, not a near, plane
+HEAD_BIAS = -2.4  # 0.3 * sigmoid(-2.4) = 0.025 of the width: training starts from a distant plane
 DECODER_WIDTHS = (512, 256, 128, 64, 32, 16)  # deepest level first
 STRIDE = 64  # the encoder halves the image six times
 
@@ -43,7 +43,8 @@ class Bottleneck(nn.Module):
 def residual_stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
     """`blocks` bottlenecks to 4 * `channels`, halving the size.
 
-    Differs from the paper's code: the first block strides, as in ResNet, not the last: a third less work.
+    Differs from the paper's code: the first block strides, as in ResNet, and not the last. That saves a third of the
+    arithmetic.
     """
     rest = [Bottleneck(4 * channels, channels, 1) for _ in range(blocks - 1)]
     return nn.Sequential(Bottleneck(in_channels, channels, 2), *rest)
@@ -98,7 +99,7 @@ class UpConv(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the deepest feature to full size; skips join on the way, the last four levels predict."""
+    """From the deepest feature to full size. Skips join on the way, and the last four levels predict disparity."""
 
     def __init__(self, channels: list[int], width: float, upsampling: str):
         super().__init__()
@@ -128,13 +129,18 @@ class Decoder(nn.Module):
 class DispResNet(nn.Module):
     """Disparity of both views of a stereo pair from its left image.
 
+    >>> import torch
+    >>> from monodepth_nb import DispResNet
+    >>> maps = DispResNet(width=0.25)(torch.rand(1, 3, 128, 256))
+    >>> left_disparity_px = 256 * maps[0][:, 0]  # (1, 128, 256)
+
     encoder:    "scratch", the paper's ResNet variant without batch norm; "imagenet", torchvision's ResNet-50;
-                for small machines "imagenet18" and "imagenet34"
-    width:      multiplies every channel count but those of torchvision's encoders; from scratch, 1.0 has 58.45 M
+                "imagenet18" and "imagenet34", smaller ResNets
+    width:      multiplies every channel count except those of pretrained encoders; from scratch, 1.0 has 58.45 M
                 parameters, 0.25 has 3.7 M
     upsampling: "nearest" (paper) or "bilinear" (the course project)
-    trainable_encoder: fine-tune torchvision's encoder instead of freezing it
-    weights:    of torchvision's encoder: "default" (ImageNet; ResNet-50: IMAGENET1K_V2), "V1" (IMAGENET1K_V1),
+    trainable_encoder: fine-tune a pretrained encoder instead of freezing it
+    weights:    of a pretrained encoder: "default" (ImageNet; ResNet-50: IMAGENET1K_V2), "V1" (IMAGENET1K_V1),
                 "streets:PATH" (our segmenter of rendered streets), "random"
 
     forward: (B, 3, H, W), RGB in [0, 1], H and W multiples of 64 -> list of four (B, 2, H/2^s, W/2^s),
@@ -164,8 +170,7 @@ class DispResNet(nn.Module):
             initialise(self.encoder)
         else:
             source = IMAGENET_WEIGHTS.get(weights, weights)
-            trunk = Trunk(ENCODERS[encoder], source, trainable=trainable_encoder)
-            self.encoder = trunk.level_out()
+            self.encoder = Trunk(ENCODERS[encoder], source, trainable=trainable_encoder).normalise()
         self.decoder = Decoder(self.encoder.channels, width, upsampling)
         initialise(self.decoder)
 
@@ -175,11 +180,11 @@ class DispResNet(nn.Module):
 
 
 class SemanticEncoder(nn.Module):
-    """A scratch encoder whose skips at 1/4 and 1/8 are widened by frozen features; its layers see none.
+    """A scratch encoder whose skips at 1/4 and 1/8 are widened by frozen features.
 
-    "wide" concatenates the features as they are: with ResNet-50, 256 channels at 1/4 and 3,584 at 1/8.
-    "projected" brings them to 64 and 128 channels (times `width`) by 1x1 ConvBlocks first, so that they do
-    not outnumber the skips' own 64 and 256 channels fourfold and fourteenfold.
+    The scratch encoder itself does not receive these features. "wide" concatenates them as they are: with ResNet-50,
+    256 channels at 1/4 and 3,584 at 1/8. "projected" first reduces them to 64 and 128 channels (times `width`) by 1x1
+    ConvBlocks, so that they do not outnumber the 64 and 256 channels of the skips.
     """
 
     def __init__(self, trunk: Trunk, join: str, width: float):
@@ -207,17 +212,17 @@ class SemanticEncoder(nn.Module):
 
 
 class SemanticDispResNet(nn.Module):
-    """The scratch network, given the features of a frozen network that has learnt to segment.
+    """The scratch network with additional features of a frozen segmentation network.
 
-    weights:    where the frozen features come from. "coco": FCN-ResNet50, whose classes know car, bus and
-                person but no road, building or sky; "streets:PATH": our own segmenter of rendered streets.
-                Controls of the same shape: "imagenet" (trained, but not to segment), "random" (not trained)
+    weights:    source of the frozen features. "coco": FCN-ResNet50, whose classes include car, bus and person, but
+                not road, building or sky; "streets:PATH": our own segmenter of rendered streets. Controls of the same
+                shape: "imagenet" (trained, but not to segment), "random" (not trained)
     trunk:      "resnet50", dilated as in FCN-ResNet50 (layers 2 to 4 at 1/8); or "resnet18", "resnet34",
                 whose layers 3 and 4 are upsampled to 1/8
     join:       "projected", or "wide" as in the course project; see `SemanticEncoder`
-    width, upsampling, forward, errors: as in `DispResNet`; width leaves the frozen trunk alone
+    width, upsampling, forward, errors: as in `DispResNet`; `width` does not change the frozen trunk
 
-    With one seed, networks that differ in `weights` only start from the same trainable tensors.
+    Networks of one seed that differ only in `weights` start from the same trainable tensors.
     """
 
     def __init__(
@@ -235,7 +240,7 @@ class SemanticDispResNet(nn.Module):
             "network": "SemanticDispResNet", "weights": weights, "trunk": trunk, "join": join, "width": width,
             "upsampling": upsampling,
         }  # fmt: skip
-        self.encoder = SemanticEncoder(segmentation_trunk(trunk, weights).level_out(), join, width)
+        self.encoder = SemanticEncoder(segmentation_trunk(trunk, weights).normalise(), join, width)
         self.decoder = Decoder(self.encoder.channels, width, upsampling)
         for new in (self.encoder.scratch, self.encoder.joins, self.decoder):
             initialise(new)
@@ -246,9 +251,9 @@ class SemanticDispResNet(nn.Module):
 
 
 def build_network(arguments: dict) -> nn.Module:
-    """The network whose `arguments` these are, with random weights: it waits for `load_state_dict`.
+    """The network with these `arguments` and random weights, ready for `load_state_dict`.
 
-    It needs no file of pretrained weights, for frozen tensors are in the checkpoint too.
+    It needs no file of pretrained weights, because a checkpoint holds the frozen tensors too.
     """
     options = arguments | {"weights": "random"}
     kind = options.pop("network", None)
@@ -270,15 +275,15 @@ def check_option(name: str, value, known) -> None:
 
 
 def check_encoder_weights(encoder: str, weights: str) -> None:
-    """Raise ValueError unless there are such weights and the encoder can hold them."""
+    """Raise ValueError for unknown weights, and for pretrained weights of a scratch encoder."""
     if not weights.startswith(STREETS):
         check_option("weights", weights, (*IMAGENET_WEIGHTS, f"{STREETS}PATH"))
     if encoder == "scratch" and weights not in ("default", "random"):
-        raise ValueError(f"a scratch encoder cannot hold {weights!r}: pass encoder='imagenet18', or what its trunk is")
+        raise ValueError(f"a scratch encoder cannot hold {weights!r}: pass another encoder, such as 'imagenet18'")
 
 
 def scaled(channels: int, width: float) -> int:
-    """Channel count times the width multiplier, at least 1. Raises ValueError for a width that is not positive."""
+    """Channel count times the width multiplier, at least 1. Raises ValueError unless the width is positive."""
     if width <= 0:
         raise ValueError(f"width is {width}; it must be larger than 0")
     return max(1, round(channels * width))
@@ -292,8 +297,8 @@ def upsample(x: Tensor, mode: str) -> Tensor:
 def initialise(module: nn.Module) -> None:
     """Xavier-uniform weights and zero biases; disparity heads start at a small disparity.
 
-    Differs from the paper: its heads start at half of the largest disparity (bias 0 -> 0.15 of the width,
-    186 px on KITTI), from where small data sets may never recover.
+    Differs from the paper: its heads start at half of the largest disparity (bias 0 is 0.15 of the width, 186 px on
+    KITTI). Training on a small data set may never recover from that.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

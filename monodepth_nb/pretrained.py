@@ -1,6 +1,6 @@
-"""Features of torchvision's ResNets, with weights of ImageNet, of COCO, of rendered streets, or random ones.
+"""Features of torchvision's ResNets, with weights from ImageNet, COCO or rendered streets, or random ones.
 
-Nothing falls back silently: weights that cannot be had raise `WeightsUnavailable`; random ones are asked for.
+Nothing falls back silently: unavailable weights raise `WeightsUnavailable`, and random ones must be asked for.
 """
 
 import copy
@@ -17,13 +17,13 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
-LEVELS = ("relu", "layer1", "layer2", "layer3", "layer4")  # each ends with a ReLU: features after activation
+LEVELS = ("relu", "layer1", "layer2", "layer3", "layer4")  # each ends with a ReLU
 SPREAD = 0.2  # standard deviation; the levels of a fresh networks.ScratchEncoder have 0.13 to 0.27
 STREETS = "streets:"  # followed by the path of a file that `segmenter.save_segmenter` wrote
 
 
 class WeightsUnavailable(RuntimeError):
-    """Pretrained weights could not be downloaded or read; the message says how to go on."""
+    """Pretrained weights could not be downloaded or read. The message says what to do."""
 
 
 class Trunk(nn.Module):
@@ -43,7 +43,7 @@ class Trunk(nn.Module):
     def __init__(self, name: str, weights: str, dilated: bool = False, trainable: bool = False):
         super().__init__()
         self.name, self.trainable = name, trainable
-        self.kept: deque = deque(maxlen=0)  # (image, features, in 16 bits?); `remembered_features` makes room
+        self.cache: deque = deque(maxlen=0)  # (image, features, autocast?); `cached_features` makes room
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.ones(len(LEVELS)))
@@ -52,74 +52,80 @@ class Trunk(nn.Module):
         self.body = create_feature_extractor(resnet, list(LEVELS)).requires_grad_(trainable)
         self.train()
 
-    def level_out(self) -> "Trunk":
-        """Scale each level so that its features deviate by SPREAD, for layers behind it that start afresh.
+    def normalise(self) -> "Trunk":
+        """Normalise feature magnitudes: scale each level to a standard deviation of SPREAD on a fixed picture.
 
-        Differs from the course project: there, a fresh decoder behind loud features starts at disparities all
-        over the range. Also, sources that are compared should differ in what they know, not in how loud they
-        are: random weights make resnet50's last level deviate by 22, its first by 0.2.
+        Differs from the course project, where a new decoder on top of large features starts at disparities all over
+        the range. Sources that are compared should also differ in content, not in magnitude: with random weights, the
+        standard deviation is 22 in the last level of resnet50 and 0.2 in its first.
         """
-        probe = copy.deepcopy(self).train()  # a copy: this picture must leave no mark on batch norm
+        probe = copy.deepcopy(self).train()  # a copy, because the picture would change batch-norm statistics
         with torch.no_grad():
-            self.scale.copy_(SPREAD / torch.stack([level.std() for level in probe(colour_blobs())]))
+            levels = probe(colour_blobs().to(self.scale.device))
+            self.scale.copy_(SPREAD / torch.stack([level.std() for level in levels]))
         return self
 
     def train(self, mode: bool = True) -> "Trunk":
-        # PyTorch switches every submodule; a frozen one must go on using, and keep, its stored statistics.
+        # PyTorch switches every submodule, but a frozen one must keep its batch-norm statistics.
         return super().train(mode and self.trainable)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         if self.trainable:
             return self.features(image)
-        autocast = torch.is_autocast_enabled(image.device.type)  # features of 16 bits serve 16-bit layers only
-        for seen, features, was_autocast in self.kept:
+        if self.cache.maxlen:
+            return self.cached(image)
+        with torch.no_grad():
+            return self.features(image)
+
+    def cached(self, image: Tensor) -> list[Tensor]:
+        autocast = torch.is_autocast_enabled(image.device.type)  # 16-bit features suit 16-bit layers only
+        for seen, features, was_autocast in self.cache:
             if seen.device == image.device and was_autocast == autocast and torch.equal(seen, image):
                 return list(features)
-        # Tensors of inference mode could not serve a later training step.
+        # A later training step could not use tensors made in inference mode.
         with torch.inference_mode(False), torch.no_grad():
             features = self.features(image)
-            if self.kept.maxlen:
-                self.kept.append((image.clone(), features, autocast))
+            self.cache.append((image.clone(), features, autocast))
         return list(features)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        if self.body.training != self.training:  # a deep copy made by torch.fx is in training mode at first
+        if self.body.training != self.training:  # torch.fx starts a deep copy in training mode
             self.body.train(self.training)
         levels = self.body((image - self.mean) / self.std).values()
         return [level * scale for level, scale in zip(levels, self.scale, strict=True)]
 
 
 def segmentation_trunk(name: str, weights: str, trainable: bool = False) -> Trunk:
-    """The trunk as a segmentation network has it: dilated, like FCN-ResNet50's, where torchvision can."""
+    """The trunk of a segmentation network: dilated, like FCN-ResNet50's, where torchvision offers that."""
     return Trunk(name, weights, dilated=name == "resnet50", trainable=trainable)
 
 
 @contextmanager
-def remembered_features(network: nn.Module, batches: int = 4) -> Iterator[None]:
-    """Within the block, frozen trunks of `network` compute the features of a batch once.
+def cached_features(network: nn.Module, batches: int = 4) -> Iterator[None]:
+    """Within this context, frozen trunks of `network` compute the features of a batch once.
 
-    Same result, for images that come again unchanged, as in the single-image study. The last `batches`
-    different batches are kept; the memory is free after the block.
+    The result is the same. It pays where the same images come again, as in the single-image study. The last `batches`
+    different batches are cached; the memory is freed afterwards.
     """
     trunks = [m for m in network.modules() if isinstance(m, Trunk)]
     for trunk in trunks:
-        trunk.kept = deque(maxlen=batches)
+        trunk.cache = deque(maxlen=batches)
     try:
         yield
     finally:
         for trunk in trunks:
-            trunk.kept = deque(maxlen=0)
+            trunk.cache = deque(maxlen=0)
 
 
 def available(networks: dict[str, Callable[[], nn.Module]]) -> dict[str, Callable[[], nn.Module]]:
-    """Those of `networks` (functions that build one, by name) whose weights can be had; prints why others cannot."""
+    """Those of `networks`, functions that build one by name, whose weights are available. Prints why others are not."""
     found = {}
     for name, build in networks.items():
         try:
             build()
             found[name] = build
         except WeightsUnavailable as error:
-            print(f"{name} left out:", str(error).splitlines()[:2][-1])
+            print(f"{name} skipped:", str(error).splitlines()[:2][-1])
     return found
 
 
@@ -137,7 +143,7 @@ def make_resnet(name: str, weights: str, dilated: bool) -> nn.Module:
             resnet.load_state_dict(tensors)
         except RuntimeError as error:
             raise WeightsUnavailable(
-                f"{origin} does not hold the weights of {name}: delete it and get it anew"
+                f"{origin} does not hold the weights of {name}: delete it and download it again"
             ) from error
     return resnet
 
@@ -170,7 +176,7 @@ def fetch(weights: models.WeightsEnum) -> tuple[dict[str, Tensor], Path]:
             f"no {weights}: {type(error).__name__}: {error}\n"
             f"Tried {weights.url}; {path} {state}.\n"
             f"Either download it elsewhere and put the file at {path} (TORCH_HOME moves the folder), "
-            'or choose weights="random", in the knowledge that the result says nothing of pretraining.'
+            'or choose weights="random"; the result then says nothing about pretraining.'
         ) from error
 
 
@@ -183,7 +189,7 @@ def read_segmenter_trunk(name: str, path: Path) -> tuple[dict[str, Tensor], Path
         remedy = "run `python -m monodepth_nb train-segmenter`"
         raise WeightsUnavailable(f"{path} does not exist: {remedy}") from None
     except Exception as error:
-        raise WeightsUnavailable(f"{path} is not a segmenter's file ({error}): train it again") from error
+        raise WeightsUnavailable(f"{path} was not written by a segmenter ({error}): train it again") from error
     if trunk != name:
         encoder = trunk.replace("resnet", "imagenet").removesuffix("50")  # as DispResNet calls it
         raise ValueError(f"{path} holds a {trunk}, not a {name}: pass trunk={trunk!r}, or encoder={encoder!r}")
@@ -196,6 +202,9 @@ def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def colour_blobs() -> Tensor:
-    """(1, 3, 64, 128) smooth random colours, always the same: a picture of nothing, for scales and shapes."""
-    dots = torch.rand(1, 3, 8, 16, generator=torch.Generator().manual_seed(0))
+    """(1, 3, 64, 128) smooth random colours, always the same: a picture to measure feature magnitudes with."""
+    dots = torch.rand(1, 3, 8, 16, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
     return F.interpolate(dots, size=(64, 128), mode="bilinear")
+
+
+remembered_features = cached_features  # TEMP until notebooks and benchmark follow

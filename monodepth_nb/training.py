@@ -1,20 +1,19 @@
 """Training: the same `fit` for notebooks, the command line and several processes.
 
-Read from the bottom up: `fit` is the story, `Trainer` one step and one epoch of it, the rest its parts.
+Read from the bottom up: `fit` tells the story, `Trainer` does one step and one epoch, the rest are its parts.
 """
 
 import os
 import random
 import time
 import warnings
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
@@ -23,21 +22,22 @@ from tqdm import tqdm
 from monodepth_nb import checkpoints
 from monodepth_nb.data.loading import make_loader
 from monodepth_nb.data.recipes import RECIPES
-from monodepth_nb.evaluation import evaluate, left_disparity, network_predictor
+from monodepth_nb.evaluation import evaluate, network_predictor
 from monodepth_nb.losses import PADDINGS, DisparityLoss, MonodepthLoss
-from monodepth_nb.machine import process_count, process_rank, summed_over_processes
-from monodepth_nb.networks import MAX_DISPARITY, STRIDE, check_option
+from monodepth_nb.machine import (
+    PRECISIONS,
+    OutOfMemory,  # noqa: F401 TEMP
+    advice_on_memory,
+    autocast_dtype,
+    choose_device,
+    process_count,
+    process_rank,
+    summed_over_processes,
+)
+from monodepth_nb.monitoring import TrainingDiverged, as_row, means, require_finite, warn_of_collapse  # noqa: F401 TEMP
+from monodepth_nb.networks import STRIDE, check_option
 
-
-class TrainingDiverged(RuntimeError):
-    """The loss became infinite or NaN."""
-
-
-class OutOfMemory(RuntimeError):
-    """A batch does not fit in the device's memory."""
-
-
-# ---- What to do ----
+# ---- Configuration ----
 
 
 def constant(epoch: int, epochs: int) -> float:
@@ -59,77 +59,57 @@ def cosine(epoch: int, epochs: int) -> float:
     return 0.5 + 0.5 * float(np.cos(np.pi * (epoch - warm_up) / max(1, epochs - warm_up)))
 
 
-# Learning-rate factor of an epoch, counted from 0, of `epochs`.
+# Factor of the learning rate in an epoch, counted from 0, of `epochs`.
 SCHEDULES = {"constant": constant, "halving": halving, "cosine": cosine}
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def option(default, text: str, choices=None):
+    """A field of `TrainConfig`: its default, its line in `train --help`, and the values it may take."""
+    return field(default=default, metadata={"help": text, "choices": choices and tuple(choices)})
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. Defaults are the paper's, but for `schedule`: its rate was halved twice ("halving")."""
+    """How to train. The defaults are the paper's, except for `schedule`: the paper uses "halving".
 
-    epochs: int = 50
-    batch_size: int = 8  # pairs per process and step
-    learning_rate: float = 1e-4  # of Adam, at the start
-    schedule: str = "constant"  # one of SCHEDULES
-    encoder_learning_rate: float | None = None  # of the trainable part of model.encoder; None: learning_rate
-    recipe: str = "course"  # one of RECIPES; chooses the loss, where `fit` gets no other
-    padding: str = "zeros"  # of `MonodepthLoss`
-    seed: int = 0  # of order, augmentation and what the network draws itself
-    metrics_every: int = 0  # epochs between scores against ground truth; 0: after the last only
-    checkpoint_every: int = 1  # epochs between checkpoints in the run folder
-    precision: str = "auto"  # one of PRECISIONS; auto: bf16 or else fp16 on CUDA, fp32 elsewhere
-    compile: bool = False  # torch.compile the network: slow to start, faster steps on CUDA
-    workers: int | None = None  # processes that prepare batches; None: as many as are useful on the device
+    >>> from monodepth_nb import TrainConfig
+    >>> config = TrainConfig(epochs=300, batch_size=1, learning_rate=4e-4, schedule="cosine")
+
+    Raises ValueError for values that are out of range or unknown.
+    """
+
+    epochs: int = option(50, "passes over the training pairs")
+    batch_size: int = option(8, "pairs per step and process")
+    learning_rate: float = option(1e-4, "of Adam, before the schedule")
+    schedule: str = option("constant", "of the learning rate", SCHEDULES)
+    encoder_learning_rate: float | None = option(None, "of a trainable encoder; None: that of the rest")
+    recipe: str = option("course", "as published, or for a few hundred pairs; chooses the loss as well", RECIPES)
+    padding: str = option("zeros", "what the loss reads beyond the edge of a picture", PADDINGS)
+    seed: int = option(0, "of order, augmentation and dropout")
+    metrics_every: int = option(0, "epochs between scores against ground truth; 0: after the last epoch only")
+    checkpoint_every: int = option(1, "epochs between checkpoints")
+    precision: str = option("auto", "number format; auto: bf16 or fp16 on CUDA, fp32 elsewhere", PRECISIONS)
+    compile: bool = option(False, "compile the network with torch.compile: a slow start, then faster steps on CUDA")
+    workers: int | None = option(None, "processes that prepare batches; None: chosen by device")
 
     def __post_init__(self):
-        check_option("schedule", self.schedule, SCHEDULES)
-        check_option("precision", self.precision, PRECISIONS)
-        check_option("recipe", self.recipe, RECIPES)
-        check_option("padding", self.padding, PADDINGS)
+        for known in fields(self):
+            if known.metadata["choices"]:
+                check_option(known.name, getattr(self, known.name), known.metadata["choices"])
         for name in ("epochs", "batch_size", "learning_rate", "checkpoint_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be larger than 0")
 
 
 def seed_everything(seed: int) -> None:
-    """Seed PyTorch (all devices), NumPy and Python; call it before a network is built."""
+    """Seed PyTorch (all devices), NumPy and Python. Call it before you build a network."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002, for libraries that use the global generator
     torch.manual_seed(seed)
 
 
-def choose_device() -> torch.device:
-    """CUDA if there, else Apple's MPS where it can train, else CPU. Under torchrun: the GPU of this process."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    mps = torch.backends.mps.is_available() and can_warp(torch.device("mps"))
-    return torch.device("mps" if mps else "cpu")
-
-
-def can_warp(device: torch.device) -> bool:
-    """Whether the loss works there: `grid_sample` with borders, and its gradient, came to MPS long after the rest."""
-    image = torch.ones(1, 1, 1, 1, device=device, requires_grad=True)
-    try:
-        F.grid_sample(image, image.new_zeros(1, 1, 1, 2), padding_mode="border", align_corners=True).sum().backward()
-    except RuntimeError:  # also what is not implemented
-        return False
-    return True
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
-    if precision == "auto":
-        if device.type != "cuda":
-            return torch.float32
-        # A T4 emulates bf16, slowly; its fp16 is fast.
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if precision == "fp16" and device.type != "cuda":
-        raise ValueError(f"precision fp16 needs a CUDA device, this is {device.type}; use fp32 or auto")
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-
-
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
-    """What Adam is to change: everything trainable, the encoder at its own learning rate if it has one."""
+    """All trainable parameters for Adam; those of the encoder in a group of their own if it has its own rate."""
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if config.encoder_learning_rate is None:
         return [{"params": [p for _, p in trainable]}]
@@ -146,7 +126,7 @@ class Trainer:
 
     def __init__(self, model: nn.Module, config: TrainConfig, loss: nn.Module, device: torch.device):
         self.device, self.dtype = device, autocast_dtype(config.precision, device)
-        # Units for 16-bit numbers want it, also those of CPUs: 1.2 to 1.3 times the speed.
+        # 16-bit arithmetic units prefer this layout, on CPUs as well: 1.2 to 1.3 times the speed.
         channels_last = device.type == "cuda" or self.dtype != torch.float32
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=self.layout)
@@ -161,9 +141,6 @@ class Trainer:
     def parts(self) -> dict:
         """What a checkpoint needs besides the network."""
         return {"optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
-
-    def learning_rate(self) -> float:
-        return self.scheduler.get_last_lr()[0]
 
     def forward(self, network: nn.Module, batch) -> tuple[tuple[Tensor, ...], Tensor]:
         """The loss terms, total first, and the finest maps (B, 2, H, W)."""
@@ -187,8 +164,8 @@ class Trainer:
     def epoch(
         self, epoch: int, train_loader: DataLoader, validation_loader: DataLoader | None, bar: tqdm
     ) -> tuple[dict, Tensor]:
-        """Train and validate once. Returns the row of the history; the `as_row`s of steps and validation."""
-        row, started = {"epoch": epoch, "learning_rate": self.learning_rate()}, time.perf_counter()
+        """Train and validate once. Returns the row of the history, and `as_row` of every step and of the validation."""
+        row, started = {"epoch": epoch, "learning_rate": self.scheduler.get_last_lr()[0]}, time.perf_counter()
         train_loader.dataset.set_epoch(epoch)
         rows = self.train(train_loader, bar)
         seconds = time.perf_counter() - started
@@ -201,28 +178,25 @@ class Trainer:
         return row | {"seconds": seconds, "pairs_per_s": pairs / seconds}, rows
 
     def train(self, loader: DataLoader, bar: tqdm) -> Tensor:
-        """One pass over the pairs. Returns the `as_row` of every step."""
+        """One pass over the pairs. Returns `as_row` of every step."""
         self.model.train()
         rows, shown = [], time.monotonic()
         for batch in loader:
-            with advice_on_memory(batch["left"].shape):
+            with advice_on_memory(batch["left"].shape, STRIDE):
                 rows.append(self.train_step(batch))
             bar.update(len(batch["left"]) * process_count())
             # Reading a value makes an accelerator wait, so there the bar shows the loss once an epoch.
             if self.device.type == "cpu" and time.monotonic() - shown > 0.5:
                 bar.set_postfix(loss=f"{rows[-1][1] / rows[-1][0]:.4f}", refresh=False)
                 shown = time.monotonic()
-        self.next_learning_rate()
-        return summed_over_processes(torch.stack(rows))
-
-    def next_learning_rate(self) -> None:
-        with warnings.catch_warnings():  # the scaler may have skipped every step so far, which looks like a mistake
+        with warnings.catch_warnings():  # a scaler that skipped every step so far makes PyTorch suspect a mistake
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.scheduler.step()
+        return summed_over_processes(torch.stack(rows))
 
     @torch.no_grad()
     def validate(self, loader: DataLoader) -> Tensor:
-        """The sum of the rows of one pass without learning, as one row."""
+        """The sum of `as_row` over one pass in eval mode, as one row."""
         self.model.eval()
         rows = [as_row(*self.forward(self.model, batch)) for batch in loader]
         rows = torch.stack(rows) if rows else torch.zeros(1, 3 + len(self.terms), device=self.device)
@@ -230,91 +204,11 @@ class Trainer:
 
 
 def wrapped(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
-    """The network as training calls it: its gradients averaged over the processes, compiled if asked for."""
+    """The network as training calls it: gradients averaged over the processes, compiled if asked for."""
     network = model
     if process_count() > 1:
         network = DistributedDataParallel(model, [device.index] if device.type == "cuda" else None)
     return torch.compile(network) if config.compile else network
-
-
-def as_row(terms: tuple[Tensor, ...], finest: Tensor) -> Tensor:
-    """What is kept of a step on n pairs: n, then n times each loss term, spread and mean of the finest maps.
-
-    Spread = standard deviation over a map / its mean.
-    """
-    deviation, mean = torch.std_mean(finest.float(), dim=(2, 3))
-    values = torch.stack((*(term.detach() for term in terms), (deviation / mean.clamp(min=1e-6)).mean(), mean.mean()))
-    return torch.cat((values.new_ones(1), values)) * len(finest)
-
-
-def means(rows: Tensor, prefix: str, terms: tuple[str, ...]) -> dict[str, float]:
-    """The loss terms per pair, for the history."""
-    total = rows.sum(dim=0)
-    return {f"{prefix}_{name}": (total[1 + i] / total[0]).item() for i, name in enumerate(terms)}
-
-
-# ---- What can go wrong ----
-
-
-@contextmanager
-def advice_on_memory(shape: tuple[int, ...]):
-    """Turn "out of memory" of any device into `OutOfMemory`, which says what to try. shape: of a batch."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        text = str(error).lower()
-        if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
-            raise
-        b, _, h, w = shape
-        smaller = " x ".join(str(max(STRIDE, n // 2 // STRIDE * STRIDE)) for n in (h, w))
-        advice = f"batch size {b // 2} or image size {smaller}" if b > 1 else f"image size {smaller}"
-        raise OutOfMemory(f"{b} pairs of {h} x {w} do not fit in memory: try {advice}") from error
-
-
-def require_finite_losses(rows: Tensor, row: dict, run_dir: Path | None) -> None:
-    """Raise TrainingDiverged if a step of the epoch, or its validation, gave values that are not finite."""
-    bad = (~rows.isfinite()).any(dim=1).nonzero()
-    if len(bad):
-        step = bad[0].item() + 1
-        validation = "validation_total" in row and step == len(rows)  # the last row
-        where = "in the validation" if validation else f"at step {step}"
-        raise diverged(f"the loss is not finite {where}", row, run_dir)
-
-
-def require_finite_weights(model: nn.Module, row: dict, run_dir: Path | None) -> None:
-    """Raise TrainingDiverged if the last step has spoilt the weights, which no loss has shown yet."""
-    if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
-        raise diverged("weights are not finite after the last step", row, run_dir)
-
-
-def diverged(what: str, row: dict, run_dir: Path | None) -> TrainingDiverged:
-    last = run_dir / "last.pt" if run_dir else None
-    good = f"the last good checkpoint is {last}" if last and last.exists() else "there is no checkpoint"
-    return TrainingDiverged(
-        f"{what} of epoch {row['epoch']}, at learning rate {row['learning_rate']:g}; {good}. "
-        "Try a third of the learning rate"
-    )
-
-
-def collapse(row: Tensor) -> str | None:
-    """How the maps behind a row of `as_row` have collapsed, if they have."""
-    spread, mean = (row[-2:] / row[0]).tolist()
-    if mean < 0.01 * MAX_DISPARITY:
-        return "nearly zero everywhere"
-    if mean > 0.99 * MAX_DISPARITY:
-        return f"nearly {MAX_DISPARITY} (the largest possible) everywhere"
-    return "the same everywhere" if spread < 1e-3 else None
-
-
-def warn_of_collapse(row: Tensor, epoch: int) -> bool:
-    how = collapse(row)
-    if how:
-        warnings.warn(
-            f"after epoch {epoch} the predicted disparity is {how}: the network has collapsed and will "
-            "hardly recover. Check that left and right are not swapped; try a smaller learning rate or other seed.",
-            stacklevel=3,
-        )
-    return bool(how)
 
 
 # ---- All epochs ----
@@ -322,30 +216,14 @@ def warn_of_collapse(row: Tensor, epoch: int) -> bool:
 
 def score(model: nn.Module, truth_data: Dataset) -> pd.DataFrame:
     """`evaluation.evaluate` of a network, which is put in eval mode, at the size of the images of `truth_data`."""
-    return evaluate(network_predictor(model, image_size(truth_data)), truth_data)
+    return evaluate(network_predictor(model, tuple(truth_data[0]["left"].shape[-2:])), truth_data)
 
 
-def image_size(data: Dataset) -> tuple[int, int]:
-    return tuple(data[0]["left"].shape[-2:])
-
-
-def make_loaders(
-    train_data: Dataset, validation_data: Dataset | None, transforms: tuple, config: TrainConfig, device: torch.device
-) -> tuple[DataLoader, DataLoader | None]:
-    """This process's share of the batches. Only training is shuffled and augmented.
-
-    transforms: of the training pairs, first and in the last quarter of the epochs (None: no other)
-    """
-    transform, late_transform = transforms
-    late = (config.epochs - config.epochs // 4 + 1, late_transform) if late_transform else None
-    cuda = device.type == "cuda"
-    workers = config.workers
-    if workers is None:  # a CPU has none to spare, and a few pairs are not worth them
-        workers = min(8, (os.cpu_count() or 1) // 2) if cuda and len(train_data) > config.batch_size else 0
-    options = {"batch_size": config.batch_size, "seed": config.seed, "pin_memory": cuda}
-    options |= {"rank": process_rank(), "world": process_count()}
-    train_loader = make_loader(train_data, shuffle=True, transform=transform, late=late, workers=workers, **options)
-    return train_loader, make_loader(validation_data, **options) if validation_data else None
+def worker_count(config: TrainConfig, pairs: int, device: torch.device) -> int:
+    """Loader processes: as asked for, else some on CUDA. A CPU has none to spare, and one batch needs none."""
+    if config.workers is not None:
+        return config.workers
+    return min(8, (os.cpu_count() or 1) // 2) if device.type == "cuda" and pairs > config.batch_size else 0
 
 
 def is_due(epoch: int, every: int, epochs: int) -> bool:
@@ -370,80 +248,64 @@ def fit(
 ) -> pd.DataFrame:
     """Train `model` in place on stereo pairs, without labels. Seeds the global random generators.
 
+    >>> from monodepth_nb import DispResNet, TrainConfig, fit, motorcycle
+    >>> model = DispResNet(width=0.25)
+    >>> history = fit(model, [motorcycle((128, 256))], TrainConfig(epochs=300, learning_rate=4e-4))
+
     train_data, validation_data: Samples with `left`, `right` (3, H, W), all of one size, e.g. a `PairCache`
     truth_data: Samples with ground truth, to score the network on every `config.metrics_every` epochs
-    loss:       default: of `config.recipe`, `MonodepthLoss` with the paper's weights or `DisparityLoss`
-    transform:  augmentation, called as transform(sample, generator); draws depend on (seed, epoch, index)
-    late_transform: takes its place in the last quarter of the epochs; None: none does
-    run_dir:    folder for checkpoints, history and figures. If it holds an unfinished run of these settings,
-                that is taken up and ends exactly as if it had not been interrupted
+    loss:       default: that of `config.recipe`, `MonodepthLoss` with the paper's weights or `DisparityLoss`
+    transform:  augmentation, called as transform(sample, generator); the generator depends on (seed, epoch, index)
+    late_transform: replaces `transform` in the last quarter of the epochs; None: `transform` stays
+    run_dir:    folder for checkpoints and history. An unfinished run of the same settings there is resumed, and ends
+                exactly as if it had not been interrupted
     device:     default: `choose_device()`; the model stays there, in eval mode
     on_epoch:   called as on_epoch(epoch, model) after every epoch
     returns: one row per epoch: epoch (from 1), learning_rate, train_TERM, validation_TERM (per pair), seconds
-             (of training), pairs_per_s, and the metrics where they were taken
+             (of training), pairs_per_s, and the metrics of the epochs that were scored
 
     Ctrl-C ends the training with a warning; the rows so far are returned. Within `processes_of_torchrun`, the processes
     share every batch. Raises TrainingDiverged, OutOfMemory and CheckpointError.
     """
-    if len(train_data) < process_count():
-        raise ValueError(f"{len(train_data)} training pairs for {process_count()} processes; each needs one at least")
-    device = torch.device(device or choose_device())
+    pairs, device = len(train_data), torch.device(device or choose_device())
+    if pairs < process_count():
+        raise ValueError(f"{pairs} training pairs for {process_count()} processes; each needs one at least")
     run_dir = Path(run_dir) if run_dir else None
     if loss is None:
         loss = MonodepthLoss(padding=config.padding) if config.recipe == "course" else DisparityLoss()
     trainer = Trainer(model, config, loss, device)
-    train_loader, validation_loader = make_loaders(
-        train_data, validation_data, (transform, late_transform), config, device
-    )
+    options = {"batch_size": config.batch_size, "seed": config.seed, "pin_memory": device.type == "cuda"}
+    options |= {"rank": process_rank(), "world": process_count()}
+    late = (config.epochs - config.epochs // 4 + 1, late_transform) if late_transform else None
+    workers = worker_count(config, pairs, device)
+    train_loader = make_loader(train_data, shuffle=True, transform=transform, late=late, workers=workers, **options)
+    validation_loader = make_loader(validation_data, **options) if validation_data else None
 
     settings = checkpoints.settings_of(config, train_data, loss, transform, process_count())
     history = checkpoints.resume(run_dir, model, settings, trainer.parts()) if run_dir else []
-    first = process_rank() == 0  # writes and speaks for all
+    first, collapsed = process_rank() == 0, False  # the first process writes and prints for all
     if run_dir and first:
         checkpoints.start_folder(run_dir, settings)
-    pairs, hidden, collapsed = len(train_data), not (progress and first), False
+    hidden = not (progress and first)
     bar = tqdm(total=config.epochs * pairs, initial=len(history) * pairs, unit="pair", disable=hidden)
     with bar, suppress(KeyboardInterrupt):
         for epoch in range(len(history) + 1, config.epochs + 1):
-            # What the network draws itself (dropout) depends on these two alone, so a resumed run draws the same.
+            # Dropout depends on these two numbers only, so that a resumed run repeats it.
             seed_everything(hash((config.seed, epoch)) % 2**32)
             row, rows = trainer.epoch(epoch, train_loader, validation_loader, bar)
-            require_finite_losses(rows, row, run_dir)
+            saves = first and run_dir and is_due(epoch, config.checkpoint_every, config.epochs)
+            require_finite(model if saves else None, rows, row, run_dir)
             if first and not collapsed:
                 collapsed = warn_of_collapse(rows[-1], epoch)
             if first and truth_data and is_due(epoch, config.metrics_every, config.epochs):
                 row |= score(model, truth_data).mean(numeric_only=True).to_dict()
             history.append(row)
-            if first and run_dir and is_due(epoch, config.checkpoint_every, config.epochs):
-                require_finite_weights(model, row, run_dir)
+            if saves:
                 checkpoints.save(run_dir, model, settings, history, trainer.parts())
             if on_epoch:
                 on_epoch(epoch, model)
     model.eval()
     if first and len(history) < config.epochs:
-        more = "; the same call goes on from the last checkpoint" if run_dir else ""
+        more = "; the same call resumes from the last checkpoint" if run_dir else ""
         warnings.warn(f"interrupted after {len(history)} of {config.epochs} epochs{more}", stacklevel=2)
-    elif first and run_dir:
-        write_run_figures(run_dir, model, history, train_data, truth_data)
     return pd.DataFrame(history)
-
-
-def write_run_figures(run_dir: Path, model: nn.Module, history: list[dict], train_data, truth_data=None) -> None:
-    """Figures and scores of a finished run: loss.png, figure.png and, with ground truth, metrics.csv."""
-    from monodepth_nb import figures  # Matplotlib takes a second to load
-    from monodepth_nb.course.report import best_median_worst_sheet
-
-    figures.loss_curves(pd.DataFrame(history), run_dir.name).savefig(run_dir / "loss.png")
-    if truth_data:
-        table = score(model, truth_data)
-        checkpoints.write_whole(run_dir / "metrics.csv", lambda path: table.to_csv(path, index=False))
-        predict = network_predictor(model, image_size(truth_data))
-        if len(truth_data) > 2:
-            figure = best_median_worst_sheet(predict, truth_data, table, run_dir.name)
-        else:
-            figure = figures.prediction_figure(truth_data[0], predict(truth_data[0]), run_dir.name)
-    else:
-        sample = train_data[0]
-        disparity = left_disparity(model, sample["left"][None])[0]
-        figure = figures.reconstruction_figure(sample, disparity, run_dir.name)
-    figure.savefig(run_dir / "figure.png")

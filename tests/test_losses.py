@@ -129,7 +129,7 @@ def test_smoothness_charges_both_axes_alike():
         torch.testing.assert_close(edge_aware_smoothness(disparity, flat), torch.tensor(1 / 7))
 
 
-def test_smoothness_forgives_a_disparity_step_at_an_image_edge():
+def test_smoothness_damps_a_disparity_step_at_an_image_edge():
     disparity = torch.zeros(1, 1, 8, 8)
     disparity[..., 4:] = 0.1
     edge = torch.zeros(1, 3, 8, 8)
@@ -139,7 +139,7 @@ def test_smoothness_forgives_a_disparity_step_at_an_image_edge():
 
 
 def test_every_term_equals_a_literal_numpy_computation():
-    maps, left, right = random_case()
+    maps, left, right = random_case(h=32, w=32)
     terms = MonodepthLoss()(maps, left, right)
     expected = np.mean(
         [np_terms([m[i].double().numpy() for m in maps], left[i].double().numpy(), right[i].double().numpy())
@@ -216,10 +216,10 @@ def test_loss_stays_float32_when_the_network_runs_in_bfloat16():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda left, right: (255 * left, 255 * right), "divide 8-bit images by 255"),
-        (lambda left, right: (left - 0.5, right), r"needs \[0, 1\]"),
+        (lambda left, right: (255 * left, 255 * right), "255"),
+        (lambda left, right: (left - 0.5, right), r"\[0, 1\]"),
         (lambda left, right: (left, torch.full_like(right, torch.nan)), "NaN"),
-        (lambda left, right: (left, right[..., :32]), "differ in size; resize both"),
+        (lambda left, right: (left, right[..., :32]), "differ in size"),
         (lambda left, right: (left[..., :32], right[..., :32]), "disparity at scale 0"),
     ],
 )
@@ -264,5 +264,5 @@ def test_a_map_that_points_out_of_the_picture_does_not_escape_the_loss():
 
 
 def test_unknown_padding_is_refused():
-    with pytest.raises(ValueError, match="known: zeros, border"):
+    with pytest.raises(ValueError, match="zeros, border"):
         MonodepthLoss(padding="mirror")

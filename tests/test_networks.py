@@ -1,3 +1,6 @@
+import copy
+import re
+
 import pytest
 import torch
 
@@ -6,22 +9,28 @@ from monodepth_nb.networks import (
     DispResNet,
     SemanticDispResNet,
     build_network,
+    check_size,
 )
 
 SMALL = {
     "scratch": lambda: DispResNet(width=0.125),
     "bilinear": lambda: DispResNet(width=0.125, upsampling="bilinear"),
     "imagenet18": lambda: DispResNet("imagenet18", width=0.25, weights="random"),
-    "imagenet34": lambda: DispResNet("imagenet34", width=0.25, weights="random"),
     "projected": lambda: SemanticDispResNet("random", "resnet18", "projected", width=0.125),
     "wide": lambda: SemanticDispResNet("random", "resnet18", "wide", width=0.125),
 }
 
 
-@pytest.fixture(params=SMALL)
-def network(request):
+@pytest.fixture(scope="module", params=SMALL)
+def built(request):
     torch.manual_seed(0)
     return SMALL[request.param]()
+
+
+@pytest.fixture
+def network(built):
+    """A copy that the test may change."""
+    return copy.deepcopy(built)
 
 
 def parameters(network):
@@ -29,7 +38,7 @@ def parameters(network):
     return tuple(sum(p.numel() for p in network.parameters() if p.requires_grad is t) for t in (True, False))
 
 
-@pytest.mark.parametrize("size", [(256, 512), (128, 256), (192, 640)])
+@pytest.mark.parametrize("size", [(64, 128), (128, 64), (192, 320)])
 def test_four_maps_halve_in_size_finest_first(network, size):
     with torch.no_grad():
         maps = network.eval()(torch.rand(1, 3, *size))
@@ -74,13 +83,10 @@ def test_each_coarse_map_takes_part_in_the_next_finer_one():
     assert all((a - b).abs().max() > 1e-7 for a, b in zip(after, before, strict=True))
 
 
-def test_full_scratch_network_has_the_original_codes_parameter_count():
-    assert parameters(DispResNet()) == (58_452_008, 0)
-
-
 @pytest.mark.parametrize(
     "build, trainable, frozen",
     [
+        (lambda: DispResNet(), 58_452_008, 0),  # the count of the original code
         (lambda: DispResNet(width=0.25), 3_663_680, 0),
         (lambda: DispResNet("imagenet", weights="random"), 9_018_280, 23_508_032),
         (lambda: DispResNet("imagenet18", weights="random"), 3_156_904, 11_176_512),
@@ -92,12 +98,14 @@ def test_full_scratch_network_has_the_original_codes_parameter_count():
     ],
 )
 def test_parameter_counts(build, trainable, frozen):
-    # ResNet-50 has 25,557,032 parameters, 2,049,000 of them in the last layer that is left out.
-    assert parameters(build()) == (trainable, frozen)
+    # ResNet-50 has 25,557,032 parameters, 2,049,000 of them in its last layer, which is dropped.
+    with torch.device("meta"):  # shapes without numbers
+        assert parameters(build()) == (trainable, frozen)
 
 
 def test_width_scales_the_channels_of_every_layer():
-    full, half = DispResNet().encoder, DispResNet(width=0.5).encoder
+    with torch.device("meta"):
+        full, half = DispResNet().encoder, DispResNet(width=0.5).encoder
     assert full.channels == [64, 64, 256, 512, 1024, 2048]
     assert half.channels == [c // 2 for c in full.channels]
 
@@ -112,9 +120,10 @@ def test_upsampling_modes_differ_with_equal_weights():
 
 
 def test_semantic_features_widen_the_skips_at_a_quarter_and_an_eighth_only():
-    plain = DispResNet(width=0.5).encoder.channels
-    wide = SemanticDispResNet("random", join="wide", width=0.5).encoder.channels
-    projected = SemanticDispResNet("random", join="projected", width=0.5).encoder.channels
+    with torch.device("meta"):
+        plain = DispResNet(width=0.5).encoder.channels
+        wide = SemanticDispResNet("random", join="wide", width=0.5).encoder.channels
+        projected = SemanticDispResNet("random", join="projected", width=0.5).encoder.channels
     assert [w - p for w, p in zip(wide, plain, strict=True)] == [0, 256, 512 + 1024 + 2048, 0, 0, 0]
     assert [w - p for w, p in zip(projected, plain, strict=True)] == [0, 64 // 2, 128 // 2, 0, 0, 0]
 
@@ -133,21 +142,18 @@ def test_semantic_features_change_the_maps_and_not_the_depth_encoder(join):
     assert not torch.equal(maps[0], changed_maps[0])
 
 
-@pytest.mark.parametrize("network", ["scratch", "imagenet18", "wide"], indirect=True)
 @pytest.mark.parametrize("size", [(100, 256), (64, 100), (375, 1242), (32, 64)])
-def test_a_size_that_does_not_halve_six_times_raises_with_a_size_that_does(network, size):
-    message = f"{size[0]} x {size[1]} is not a multiple of 64; resize to"
-    with pytest.raises(ValueError, match=message) as raised:
-        network(torch.rand(1, 3, *size))
-    h, w = (int(n) for n in str(raised.value).split("resize to ")[1].split(" x "))
+def test_a_size_that_does_not_halve_six_times_raises_with_a_size_that_does(size):
+    with pytest.raises(ValueError) as raised:
+        check_size(torch.empty(1, 3, *size))
+    h, w = (int(n) for n in re.findall(r"(\d+) x (\d+)", str(raised.value))[-1])
     assert h % 64 == w % 64 == 0 and abs(h - size[0]) <= 32 and abs(w - size[1]) <= 32
 
 
-@pytest.mark.parametrize("network", ["scratch", "imagenet18", "wide"], indirect=True)
-@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 4, 64, 64)])
-def test_anything_but_a_batch_of_colour_images_raises(network, shape):
-    with pytest.raises(ValueError, match="expected images of shape"):
-        network(torch.rand(*shape))
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 4, 64, 64), (1, 3, 64, 100)])
+def test_every_network_refuses_anything_but_colour_images_of_such_a_size(built, shape):
+    with pytest.raises(ValueError, match=re.escape(str(shape)) if shape[1:2] != (3,) else "64 x 128"):
+        built(torch.rand(*shape))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,7 @@ def test_anything_but_a_batch_of_colour_images_raises(network, shape):
     ],
 )
 def test_an_unknown_option_is_answered_with_the_known_ones(build):
-    with pytest.raises(ValueError, match="known: "):
+    with pytest.raises(ValueError, match="known"):
         build()
 
 

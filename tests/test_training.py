@@ -1,23 +1,17 @@
 """Training learns what is known, resumes exactly, is shared by processes, and says what goes wrong."""
 
-import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
 
-from monodepth_nb import checkpoints, training
-from monodepth_nb.__main__ import main
+from monodepth_nb import checkpoints, machine, monitoring
 from monodepth_nb.checkpoints import CheckpointError, load_model
 from monodepth_nb.data.sample import Sample
 from monodepth_nb.data.transforms import Compose, MirroredFlip, PairedPhotometric
@@ -36,12 +30,6 @@ from monodepth_nb.training import (
 
 ROOT = Path(__file__).resolve().parent.parent
 AUGMENTATION = Compose(MirroredFlip(), PairedPhotometric())
-
-
-@pytest.fixture(autouse=True)
-def without_report(monkeypatch):
-    """Figures take longer than the training here; the test of a complete run draws them."""
-    monkeypatch.setattr(training, "write_run_figures", lambda *_: None)
 
 
 def blobs(shift_px: int, seed: int = 0, size=(64, 128), blob=16) -> Sample:
@@ -85,15 +73,6 @@ def tiny_fit(model, epochs, run_dir=None, count=5, **options):
     return fit(model, pairs(count), TrainConfig(epochs=epochs, **fields), run_dir=run_dir, **options)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Several threads may add up in another order from run to run, which changes the last bit of a sum."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def assert_same_weights(one: nn.Module, other: nn.Module, tolerance: float = 0):
     torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=tolerance, atol=tolerance)
 
@@ -116,7 +95,7 @@ def test_a_known_shift_is_recovered_within_a_tenth_of_a_pixel():
 
 def test_swapped_views_do_not_converge_and_are_noticed():
     sample = blobs(6)
-    with pytest.warns(UserWarning, match=r"zero everywhere.*left and right are not swapped"):
+    with pytest.warns(UserWarning, match="swapped"):
         found = trained_on_blobs(Sample(sample, left=sample.right, right=sample.left), epochs=80)
     assert (found - 6).abs().mean() > 4
 
@@ -132,11 +111,9 @@ def test_history_holds_every_term_of_both_splits_and_metrics_when_asked():
     assert history["epe"].notna().tolist() == history["abs_rel"].notna().tolist() == [False, True, False, True]
 
 
-def test_the_padding_of_a_run_reaches_its_loss_and_makes_it_another_run(tmp_path):
-    first = {p: tiny_fit(tiny(), 1, config={"padding": p}, run_dir=tmp_path / p).iloc[0] for p in ("zeros", "border")}
-    assert first["border"]["train_consistency"] < first["zeros"]["train_consistency"]
-    with pytest.raises(CheckpointError, match="padding"):
-        tiny_fit(tiny(), 2, config={"padding": "border"}, run_dir=tmp_path / "zeros")
+def test_the_padding_of_a_run_reaches_its_loss():
+    zeros, border = (tiny_fit(tiny(), 1, config={"padding": p})["train_consistency"][0] for p in ("zeros", "border"))
+    assert border < zeros
 
 
 def test_losses_are_means_over_pairs_whatever_the_batches():
@@ -235,58 +212,56 @@ def test_the_encoder_may_learn_at_its_own_rate_and_what_is_frozen_stays():
     assert torch.equal(model.decoder.weight, before)
 
 
-@pytest.mark.parametrize("field", [{"schedule": "steps"}, {"precision": "fp8"}])
-def test_unknown_names_list_the_known_ones(field):
-    with pytest.raises(ValueError, match=r"known: (constant, halving, cosine|auto, fp32)"):
+@pytest.mark.parametrize(
+    ("field", "named"),
+    [({"schedule": "steps"}, "halving"), ({"precision": "fp8"}, "bf16"), ({"batch_size": 0}, "batch_size is 0")],
+)
+def test_impossible_settings_are_refused_with_what_is_possible(field, named):
+    with pytest.raises(ValueError, match=named):
         TrainConfig(**field)
 
 
-def test_half_precision_is_close_to_full_and_refused_where_it_cannot_be():
+def test_16_bit_losses_are_close_to_32_bit_losses_and_fp16_is_refused_on_a_cpu():
     full, half = (tiny_fit(tiny(), 2, config={"precision": name}) for name in ("fp32", "bf16"))
     assert half["train_total"].tolist() == pytest.approx(full["train_total"].tolist(), rel=0.02)
     assert half["train_total"].tolist() != full["train_total"].tolist()
-    with pytest.raises(ValueError, match="fp16 needs a CUDA device"):
+    with pytest.raises(ValueError, match="fp16.*cpu"):
         tiny_fit(tiny(), 1, config={"precision": "fp16"})
 
 
 def test_a_map_that_is_zero_is_called_collapsed_not_diverged():
     terms = LossTerms(*torch.ones(len(LossTerms._fields)))
-    row = training.as_row(terms, torch.zeros(2, 2, 8, 8))
-    assert row.isfinite().all() and training.collapse(row) == "nearly zero everywhere"
-    assert "largest possible" in training.collapse(training.as_row(terms, torch.full((2, 2, 8, 8), 0.2999)))
-    assert training.collapse(training.as_row(terms, torch.full((2, 2, 8, 8), 0.1))) == "the same everywhere"
-    assert training.collapse(training.as_row(terms, 0.1 + 0.1 * torch.rand(2, 2, 8, 8))) is None
+    row = monitoring.as_row(terms, torch.zeros(2, 2, 8, 8))
+    assert row.isfinite().all() and monitoring.collapse(row) == "nearly zero everywhere"
+    assert "largest possible" in monitoring.collapse(monitoring.as_row(terms, torch.full((2, 2, 8, 8), 0.2999)))
+    assert monitoring.collapse(monitoring.as_row(terms, torch.full((2, 2, 8, 8), 0.1))) == "the same everywhere"
+    assert monitoring.collapse(monitoring.as_row(terms, 0.1 + 0.1 * torch.rand(2, 2, 8, 8))) is None
 
 
 def test_an_apple_gpu_that_cannot_train_is_not_chosen(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr(training, "can_warp", lambda device: device.type == "mps")
-    assert training.choose_device().type == "mps"
-    monkeypatch.setattr(training, "can_warp", lambda device: False)
-    assert training.choose_device().type == "cpu"
+    monkeypatch.setattr(machine, "can_warp", lambda device: device.type == "mps")
+    assert machine.choose_device().type == "mps"
+    monkeypatch.setattr(machine, "can_warp", lambda device: False)
+    assert machine.choose_device().type == "cpu"
 
 
 def test_a_device_without_the_gradient_of_the_warp_is_found_out(monkeypatch):
     def refuse(*_, **__):
         raise NotImplementedError("aten::grid_sampler_2d_backward is not implemented for MPS")
 
-    assert training.can_warp(torch.device("cpu"))
-    monkeypatch.setattr(training.F, "grid_sample", refuse)
-    assert not training.can_warp(torch.device("cpu"))
+    assert machine.can_warp(torch.device("cpu"))
+    monkeypatch.setattr(machine.F, "grid_sample", refuse)
+    assert not machine.can_warp(torch.device("cpu"))
 
 
 def test_nothing_to_learn_from_is_refused():
-    with pytest.raises(ValueError, match="0 training pairs for 1 processes"):
+    with pytest.raises(ValueError, match="0 training pairs"):
         tiny_fit(tiny(), 1, count=0)
 
 
-def test_settings_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        TrainConfig(batch_size=0)
-
-
-# ---- Going on ----
+# ---- Resuming ----
 
 
 class Killed(Exception):
@@ -333,21 +308,21 @@ def test_a_finished_run_can_be_lengthened_where_the_rate_is_constant(tmp_path):
     assert len(tiny_fit(model, 3, tmp_path)) == 3  # nothing is left to do
 
 
-def test_a_run_of_other_settings_is_not_taken_up(tmp_path):
-    tiny_fit(tiny(), 2, tmp_path, config={"schedule": "halving"})
-    with pytest.raises(CheckpointError, match=r"learning_rate 0.01 \(asked for: 0.001\), seed 0"):
-        tiny_fit(tiny(), 2, tmp_path, config={"schedule": "halving", "learning_rate": 1e-3, "seed": 1})
-    with pytest.raises(CheckpointError, match=r"epochs 2 .*number cannot change"):
-        tiny_fit(tiny(), 3, tmp_path, config={"schedule": "halving"})
-    with pytest.raises(CheckpointError, match=r"pairs_per_step 2 \(asked for: 4\)"):
-        tiny_fit(tiny(), 2, tmp_path, config={"schedule": "halving", "batch_size": 4})
-    with pytest.raises(CheckpointError, match=r"augmented True \(asked for: False\)"):
-        tiny_fit(tiny(), 2, tmp_path, config={"schedule": "halving"}, transform=None)
-    with pytest.raises(CheckpointError, match=r"loss MonodepthLoss \(asked for: BreaksAt\)"):
-        tiny_fit(tiny(), 2, tmp_path, config={"schedule": "halving"}, loss=BreaksAt(0))
-    with pytest.raises(CheckpointError, match="training_pairs 5"):
-        tiny_fit(tiny(), 2, tmp_path, count=4, config={"schedule": "halving"})
-    with pytest.raises(CheckpointError, match="network .*asked for"):
+def test_a_run_of_other_settings_is_not_resumed(tmp_path):
+    halving = {"schedule": "halving"}
+    tiny_fit(tiny(), 2, tmp_path, config=halving)
+    for named, epochs, others in (
+        (r"learning_rate 0.01 .*0.001.*seed 0", 2, {"config": halving | {"learning_rate": 1e-3, "seed": 1}}),
+        (r"epochs 2 .*3", 3, {"config": halving}),
+        (r"pairs_per_step 2 .*4", 2, {"config": halving | {"batch_size": 4}}),
+        (r"augmented True .*False", 2, {"config": halving, "transform": None}),
+        (r"loss MonodepthLoss .*BreaksAt", 2, {"config": halving, "loss": BreaksAt(0)}),
+        (r"padding zeros .*border", 2, {"config": halving | {"padding": "border"}}),
+        ("training_pairs 5", 2, {"config": halving, "count": 4}),
+    ):
+        with pytest.raises(CheckpointError, match=named):
+            tiny_fit(tiny(), epochs, tmp_path, **others)
+    with pytest.raises(CheckpointError, match="network"):
         fit(DispResNet(width=0.0625), pairs(5), TrainConfig(2, 2, 1e-2, "halving"), run_dir=tmp_path)
 
 
@@ -357,15 +332,15 @@ def test_how_often_to_save_may_change_when_a_run_goes_on(tmp_path):
 
 
 def test_a_network_of_the_same_tensors_that_upsamples_in_another_way_is_another_network(tmp_path):
-    config, data = TrainConfig(1, batch_size=1), [blobs(3, 0, (64, 128), blob=8)]
+    config, data = TrainConfig(1, batch_size=1), [blobs(3, 0, (64, 64), blob=8)]
     fit(DispResNet(width=0.0625), data, config, run_dir=tmp_path, progress=False)
-    with pytest.raises(CheckpointError, match="upsampling': 'nearest'.*asked for.*upsampling': 'bilinear'"):
+    with pytest.raises(CheckpointError, match="nearest.*bilinear"):
         fit(DispResNet(width=0.0625, upsampling="bilinear"), data, config, run_dir=tmp_path, progress=False)
 
 
 def test_a_few_pairs_run_cannot_be_lengthened_for_its_last_quarter_would_be_another(tmp_path):
     settings = {"schedule": "constant", "recipe": "few-pairs", "epochs": 8}
-    with pytest.raises(CheckpointError, match=r"epochs 8 \(asked for: 16\).*number cannot change"):
+    with pytest.raises(CheckpointError, match=r"epochs 8 .*16"):
         checkpoints.require_same_settings(settings, settings | {"epochs": 16}, 8, tmp_path)
     course = settings | {"recipe": "course"}
     checkpoints.require_same_settings(course, course | {"epochs": 16}, 8, tmp_path)
@@ -399,7 +374,7 @@ def test_a_run_does_not_go_on_with_other_pictures_of_the_same_number_and_size(tm
     runs = [{"train_data": [blobs(3, seed)] * 2, "run_dir": tmp_path} for seed in (0, 1)]
     options = {"progress": False, "device": "cpu"}
     fit(tiny(), config=TrainConfig(epochs=1), **runs[0], **options)
-    with pytest.raises(CheckpointError, match=r"first_picture .* delete that one"):
+    with pytest.raises(CheckpointError, match="first_picture"):
         fit(tiny(), config=TrainConfig(epochs=2), **runs[1], **options)
 
 
@@ -486,7 +461,7 @@ def test_a_loss_that_is_not_a_number_stops_with_step_rate_and_last_good_checkpoi
 
 
 def test_a_validation_loss_that_is_not_a_number_is_told_from_a_step(tmp_path):
-    with pytest.raises(TrainingDiverged, match="not finite in the validation of epoch 1"):  # after 3 steps
+    with pytest.raises(TrainingDiverged, match="validation of epoch 1"):  # after 3 steps
         tiny_fit(tiny(), 1, loss=BreaksAt(4), validation_data=pairs(1))
 
 
@@ -510,12 +485,12 @@ def test_out_of_memory_names_what_to_try():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     data = [blobs(3, size=(128, 256))] * 8
-    with pytest.raises(OutOfMemory, match=r"8 pairs of 128 x 256 .* batch size 4 or image size 64 x 128"):
+    with pytest.raises(OutOfMemory, match=r"8 pairs of 128 x 256 .*4 .*64 x 128"):
         fit(Hungry(), data, TrainConfig(), progress=False, device="cpu")
 
 
 def test_other_errors_are_not_taken_for_lack_of_memory():
-    with pytest.raises(ValueError, match="not a multiple of 64"):
+    with pytest.raises(ValueError, match="64"):
         fit(DispResNet(width=0.0625), pairs(1), TrainConfig(), progress=False, device="cpu")
 
 
@@ -526,7 +501,7 @@ def test_ctrl_c_returns_the_epochs_so_far_and_the_run_goes_on_exactly(tmp_path):
 
     whole, model = tiny(), tiny()
     tiny_fit(whole, 3)
-    with pytest.warns(UserWarning, match="interrupted after 2 of 3 epochs"):
+    with pytest.warns(UserWarning, match="2 of 3 epochs"):
         assert len(tiny_fit(model, 3, tmp_path, on_epoch=interrupt)) == 2
     tiny_fit(model, 3, tmp_path)
     assert_same_weights(model, whole)
@@ -535,11 +510,10 @@ def test_ctrl_c_returns_the_epochs_so_far_and_the_run_goes_on_exactly(tmp_path):
 # ---- Several processes ----
 
 SHARED_RUN = """
-import os, sys
-import torch
+import sys
 sys.path.insert(0, {tests!r})
 from test_training import AUGMENTATION, pairs, tiny
-from monodepth_nb import checkpoints, training
+from monodepth_nb import checkpoints
 from monodepth_nb.machine import process_rank, processes_of_torchrun
 from monodepth_nb.training import TrainConfig, fit
 
@@ -549,213 +523,49 @@ def logged_save(*arguments):
         log.write(f"{{process_rank()}} ")
     save(*arguments)
 checkpoints.save = logged_save
-training.write_run_figures = lambda *_: None
 
 class Fragile(list):
     def __getitem__(self, index):
-        if {dies} and process_rank() == 1 and index == 3:
+        if process_rank() == 1 and index == 3:
             raise OSError("the disk of this machine is gone")
         return super().__getitem__(index)
 
 with processes_of_torchrun():
     model = tiny(seed=process_rank())  # the first process's weights are to win
     model.dropout.p = 0.0
-    fit(model, Fragile(pairs(6)), TrainConfig(3, 2, 1e-2), validation_data=pairs(3), truth_data=pairs(1),
-        transform=AUGMENTATION, run_dir={folder!r}, device="cpu", progress=False)
+    config, options = TrainConfig(3, 2, 1e-2), dict(transform=AUGMENTATION, device="cpu", progress=False)
+    fit(model, pairs(6), config, validation_data=pairs(3), truth_data=pairs(1), run_dir={folder!r}, **options)
+    fit(model, Fragile(pairs(6)), config, **options)
 """
 
 
-def torchrun(tmp_path: Path, dies: bool) -> subprocess.CompletedProcess:
-    script = tmp_path / "shared_run.py"
-    script.write_text(SHARED_RUN.format(tests=str(ROOT / "tests"), folder=str(tmp_path), dies=dies))
+@pytest.fixture(scope="module")
+def shared_run(tmp_path_factory):
+    """What two processes leave: a folder with their whole run, and how a second run ended in which one of them died."""
+    folder = tmp_path_factory.mktemp("shared")
+    script = folder / "shared_run.py"
+    script.write_text(SHARED_RUN.format(tests=str(ROOT / "tests"), folder=str(folder)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "", "TMPDIR": str(tmp_path)}
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "", "TMPDIR": str(folder)}
     # The time-out is there to end a hang, which is what must not happen.
-    return subprocess.run([*launcher, str(script)], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*launcher, str(script)], env=environment, capture_output=True, text=True, timeout=300)
+    return folder, done
 
 
-def test_two_processes_learn_the_same_as_one_with_the_double_batch(tmp_path):
-    done = torchrun(tmp_path, dies=False)
-    assert done.returncode == 0, done.stderr
+def test_two_processes_learn_the_same_as_one_with_the_double_batch(shared_run):
+    folder, done = shared_run
+    assert (folder / "last.pt").exists(), done.stderr
     model = tiny()
     model.dropout.p = 0.0
     history = tiny_fit(model, 3, count=6, config={"batch_size": 4}, validation_data=pairs(3))
-    shared = pd.read_csv(tmp_path / "history.csv")
+    shared = pd.read_csv(folder / "history.csv")
     losses = [column for column in history if column.startswith(("train_", "validation_"))]
     pd.testing.assert_frame_equal(shared[losses], history[losses], rtol=1e-5)
-    torch.testing.assert_close(
-        checkpoints.load(tmp_path / "last.pt")["model"], dict(model.state_dict()), rtol=1e-5, atol=1e-5
-    )
-    assert (tmp_path / "saves.txt").read_text() == "0 0 0 "  # once an epoch, by the first process
+    saved = checkpoints.load(folder / "last.pt")["model"]
+    torch.testing.assert_close(saved, dict(model.state_dict()), rtol=1e-5, atol=1e-5)
+    assert (folder / "saves.txt").read_text() == "0 0 0 "  # once an epoch, by the first process
 
 
-def test_a_dying_process_ends_the_run_with_an_error(tmp_path):
-    assert torchrun(tmp_path, dies=True).returncode != 0
-
-
-# ---- The command line ----
-
-
-def small_run(*more: str) -> list[str]:
-    options = "train --data motorcycle --size 64 64 --width 0.0625 --batch-size 1 --device cpu --checkpoint-every 1"
-    return [*options.split(), *more]
-
-
-@pytest.fixture
-def kitti_folder(tmp_path):
-    """Six scenes in KITTI's layout, ground truth included."""
-    for index in range(6):
-        sample = blobs(3, index, size=(64, 64))
-        truth = (256 * sample.disparity_px).to(torch.int32).numpy().astype("uint16")
-        for view, folder in (("left", "image_2"), ("right", "image_3")):
-            pixels = (255 * sample[view]).byte().permute(1, 2, 0).numpy()
-            save_image(pixels, tmp_path / "kitti/training" / folder / f"{50 + index:06}_10.png")
-        save_image(truth, tmp_path / "kitti/training/disp_noc_0" / f"{50 + index:06}_10.png")
-        calibration = tmp_path / f"kitti/training/calib_cam_to_cam/{50 + index:06}.txt"
-        calibration.parent.mkdir(exist_ok=True)
-        rows = [f"P_rect_0{i}: 100 0 32 {offset} 0 100 32 0 0 0 1 0" for i, offset in ((2, 0), (3, -50))]
-        calibration.write_text("\n".join(rows))
-    return tmp_path / "kitti"
-
-
-def save_image(pixels, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-@pytest.mark.filterwarnings("ignore")  # blobs are no picture the check of pairs knows
-def test_one_command_trains_on_a_folder_and_leaves_a_complete_run(tmp_path, kitti_folder, capsys, monkeypatch):
-    monkeypatch.undo()
-    run = tmp_path / "run"
-    assert main(small_run("--data", str(kitti_folder), "--epochs", "2", "--run-dir", str(run))) == 0
-    names = {path.name for path in run.iterdir()}
-    assert names == {
-        "config.json", "history.csv", "last.pt", "best.pt", "metrics.csv", "figure.png", "loss.png"
-    }  # fmt: skip
-    config = json.loads((run / "config.json").read_text())
-    assert config["epochs"] == 2 and config["training_pairs"] == 5
-    history = pd.read_csv(run / "history.csv")
-    assert history["validation_total"].notna().all()
-    assert pd.read_csv(run / "metrics.csv")["name"].tolist() == ["000055_10"]  # held out
-    assert "device: cpu" in capsys.readouterr().out
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_labelled_folder_of_an_unknown_camera_is_refused_before_training_and_learnt_from_with_one(
-    tmp_path, kitti_folder, capsys
-):
-    for calibration in (kitti_folder / "training/calib_cam_to_cam").iterdir():
-        calibration.unlink()
-    command = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(tmp_path / "run"))
-    assert main(command) == 2
-    assert "pass focal_px and baseline_m" in capsys.readouterr().err and not (tmp_path / "run").exists()
-    assert main([*command, "--focal-px", "100", "--baseline-m", "0.5"]) == 0
-    assert "abs_rel" in pd.read_csv(tmp_path / "run/history.csv")
-
-
-def test_a_run_whose_held_out_pairs_have_no_truth_is_not_scored(tmp_path, kitti_folder):
-    for folder in ("image_2", "image_3"):  # one drive, and of its frames 10 and 11 only the former has truth
-        first, *others = sorted((kitti_folder / "training" / folder).iterdir())
-        for path in others:
-            path.unlink()
-        first.rename(first.with_name("000002_10.png"))
-        shutil.copy(first.with_name("000002_10.png"), first.with_name("000002_11.png"))
-    truth = sorted((kitti_folder / "training/disp_noc_0").iterdir())
-    truth[0].rename(truth[0].with_name("000002_10.png"))
-    run = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(tmp_path / "run"))
-    assert main(run) == 0
-    assert "abs_rel" not in pd.read_csv(tmp_path / "run/history.csv")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("--device gpu", "device 'gpu' cannot be used here"),
-        ("--size 100 200", "resize to 128 x 192"),
-        ("--width -1", "width is -1"),
-    ],
-)
-def test_what_cannot_be_is_said_in_one_line_before_any_data_is_fetched(options, message, tmp_path, capsys):
-    assert main(small_run("--data", "streets", "--data-root", str(tmp_path), *options.split())) == 2
-    assert message in capsys.readouterr().err.strip().splitlines()[-1]
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_motorcycles_single_steps_are_not_each_saved(tmp_path, monkeypatch):
-    saved, save = [], checkpoints.save
-    monkeypatch.setattr(checkpoints, "save", lambda *arguments: saved.append(len(arguments[3])) or save(*arguments))
-    options = f"train --size 64 64 --width 0.0625 --epochs 3 --device cpu --run-dir {tmp_path}"
-    assert main(options.split()) == 0
-    assert saved == [3]
-
-
-def test_a_run_that_was_killed_goes_on_by_the_same_command(tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert main(small_run("--epochs", "12", "--run-dir", str(whole))) == 0
-    command = [sys.executable, "-m", "monodepth_nb", *small_run("--epochs", "12", "--run-dir", str(broken))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, **quiet)
-    while not (broken / "last.pt").exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    assert len(checkpoints.load(broken / "last.pt")["history"]) < 12
-    assert main(small_run("--epochs", "12", "--run-dir", str(broken))) == 0
-    assert_same_weights(load_model(broken / "last.pt"), load_model(whole / "last.pt"))
-
-
-def test_ctrl_c_on_the_command_line_has_its_own_exit_status(tmp_path, monkeypatch, capsys):
-    save = checkpoints.save
-
-    def save_and_interrupt(*arguments):
-        save(*arguments)
-        signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(checkpoints, "save", save_and_interrupt)
-    assert main(small_run("--epochs", "3", "--run-dir", str(tmp_path / "run"))) == 130
-    assert "interrupted after 1 of 3 epochs" in capsys.readouterr().err
-
-
-def test_the_few_pairs_recipe_trains_from_the_command_line_and_resumes_only_as_such(tmp_path, capsys):
-    options = f"--data streets --scenes 4 --epochs 1 --run-dir {tmp_path}/run --data-root {tmp_path}".split()
-    run = small_run(*options)
-    assert main([*run, "--recipe", "few-pairs", "--rendered", "2"]) == 0
-    history = pd.read_csv(tmp_path / "run" / "history.csv")
-    assert {"train_logarithmic", "validation_logarithmic"} <= set(history)
-    first = [(folder / "training/image_2/000000_10.png").read_bytes() for folder in tmp_path.glob("streets_*")]
-    assert len(set(first)) == 2  # what is rendered besides is not what is held out
-    assert main(run) == 2
-    assert "recipe few-pairs (asked for: course)" in capsys.readouterr().err
-    assert main([*run, "--rendered", "2"]) == 2
-    assert "--rendered belongs to --recipe few-pairs" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("options", "first", "late"),
-    [("", True, False), ("--recipe few-pairs", True, True), ("--recipe few-pairs --no-augmentation", False, False)],
-)
-def test_the_command_line_hands_on_how_a_recipe_varies_the_pairs(options, first, late, tmp_path, monkeypatch):
-    given = {}
-    monkeypatch.setattr(
-        "monodepth_nb.__main__.fit", lambda *_, **options: given.update(options) or pd.DataFrame([{}, {}])
-    )
-    arguments = f"--data streets --scenes 4 --epochs 2 --run-dir {tmp_path}/run --data-root {tmp_path} {options}"
-    assert main(small_run(*arguments.split())) == 0
-    assert [given[name] is not None for name in ("transform", "late_transform")] == [first, late]
-
-
-def test_unknown_names_are_answered_by_the_known_ones(tmp_path, capsys):
-    assert main(["train", "--data", "nowhere", "--run-dir", str(tmp_path)]) == 2
-    assert "known: motorcycle, streets, kitti2015" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as refusal:
-        main(["train", "--encoder", "vgg"])
-    assert refusal.value.code == 2
-    assert "scratch" in capsys.readouterr().err
-
-
-def test_a_command_that_cannot_work_ends_with_one_line(tmp_path, capsys):
-    (tmp_path / "last.pt").write_bytes(b"foreign")
-    assert main(small_run("--run-dir", str(tmp_path))) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("python -m monodepth_nb: error:") and "last.pt is damaged" in error
+def test_a_dying_process_ends_the_run_of_both_with_an_error(shared_run):
+    _, done = shared_run
+    assert done.returncode != 0 and "the disk of this machine is gone" in done.stderr

@@ -1,0 +1,193 @@
+"""The command line trains as `fit` does, resumes, and answers wrong use in one line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from test_training import assert_same_weights, blobs
+
+from monodepth_nb import checkpoints
+from monodepth_nb.__main__ import main
+from monodepth_nb.checkpoints import load_model
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def without_report(monkeypatch):
+    """Figures take longer than the training here. The test of a complete run draws them."""
+    monkeypatch.setattr("monodepth_nb.course.report.write_run_figures", lambda *_: None)
+
+
+def small_run(*more: str) -> list[str]:
+    options = "train --data motorcycle --size 64 64 --width 0.0625 --batch-size 1 --device cpu --checkpoint-every 1"
+    return [*options.split(), *more]
+
+
+@pytest.fixture
+def kitti_folder(tmp_path):
+    """Six scenes in KITTI's layout, ground truth included."""
+    for index in range(6):
+        sample = blobs(3, index, size=(64, 64))
+        truth = (256 * sample.disparity_px).to(torch.int32).numpy().astype("uint16")
+        for view, folder in (("left", "image_2"), ("right", "image_3")):
+            pixels = (255 * sample[view]).byte().permute(1, 2, 0).numpy()
+            save_image(pixels, tmp_path / "kitti/training" / folder / f"{50 + index:06}_10.png")
+        save_image(truth, tmp_path / "kitti/training/disp_noc_0" / f"{50 + index:06}_10.png")
+        calibration = tmp_path / f"kitti/training/calib_cam_to_cam/{50 + index:06}.txt"
+        calibration.parent.mkdir(exist_ok=True)
+        rows = [f"P_rect_0{i}: 100 0 32 {offset} 0 100 32 0 0 0 1 0" for i, offset in ((2, 0), (3, -50))]
+        calibration.write_text("\n".join(rows))
+    return tmp_path / "kitti"
+
+
+def save_image(pixels, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # blobs look wrong to the check of pairs
+def test_one_command_trains_on_a_folder_and_leaves_a_complete_run(tmp_path, kitti_folder, capsys, monkeypatch):
+    monkeypatch.undo()
+    run = tmp_path / "run"
+    assert main(small_run("--data", str(kitti_folder), "--epochs", "2", "--run-dir", str(run))) == 0
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "config.json", "history.csv", "last.pt", "best.pt", "metrics.csv", "figure.png", "loss.png"
+    }  # fmt: skip
+    config = json.loads((run / "config.json").read_text())
+    assert config["epochs"] == 2 and config["training_pairs"] == 5
+    history = pd.read_csv(run / "history.csv")
+    assert history["validation_total"].notna().all()
+    assert pd.read_csv(run / "metrics.csv")["name"].tolist() == ["000055_10"]  # held out
+    assert "device: cpu" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ground_truth_of_an_unknown_camera_is_refused_before_training_and_scored_with_a_camera(
+    tmp_path, kitti_folder, capsys
+):
+    for calibration in (kitti_folder / "training/calib_cam_to_cam").iterdir():
+        calibration.unlink()
+    command = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(tmp_path / "run"))
+    assert main(command) == 2
+    assert "focal_px" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert main([*command, "--focal-px", "100", "--baseline-m", "0.5"]) == 0
+    assert "abs_rel" in pd.read_csv(tmp_path / "run/history.csv")
+
+
+def test_a_run_whose_held_out_pairs_have_no_truth_is_not_scored(tmp_path, kitti_folder):
+    for folder in ("image_2", "image_3"):  # one drive, and of its frames 10 and 11 only the former has truth
+        first, *others = sorted((kitti_folder / "training" / folder).iterdir())
+        for path in others:
+            path.unlink()
+        first.rename(first.with_name("000002_10.png"))
+        shutil.copy(first.with_name("000002_10.png"), first.with_name("000002_11.png"))
+    truth = sorted((kitti_folder / "training/disp_noc_0").iterdir())
+    truth[0].rename(truth[0].with_name("000002_10.png"))
+    run = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(tmp_path / "run"))
+    assert main(run) == 0
+    assert "abs_rel" not in pd.read_csv(tmp_path / "run/history.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--device gpu", "gpu"),
+        ("--size 100 200", "128 x 192"),
+        ("--width -1", "-1"),
+    ],
+)
+def test_wrong_use_is_answered_in_one_line_before_any_data_is_fetched(options, message, tmp_path, capsys):
+    assert main(small_run("--data", "streets", "--data-root", str(tmp_path), *options.split())) == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_motorcycles_single_steps_are_not_each_saved(tmp_path, monkeypatch):
+    saved, save = [], checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda *arguments: saved.append(len(arguments[3])) or save(*arguments))
+    options = f"train --size 64 64 --width 0.0625 --epochs 3 --device cpu --run-dir {tmp_path}"
+    assert main(options.split()) == 0
+    assert saved == [3]
+
+
+def test_a_killed_run_is_resumed_by_the_same_command(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert main(small_run("--epochs", "12", "--run-dir", str(whole))) == 0
+    command = [sys.executable, "-m", "monodepth_nb", *small_run("--epochs", "12", "--run-dir", str(broken))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, **quiet)
+    while not (broken / "last.pt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert len(checkpoints.load(broken / "last.pt")["history"]) < 12
+    assert main(small_run("--epochs", "12", "--run-dir", str(broken))) == 0
+    assert_same_weights(load_model(broken / "last.pt"), load_model(whole / "last.pt"))
+
+
+def test_ctrl_c_on_the_command_line_has_its_own_exit_status(tmp_path, monkeypatch, capsys):
+    save = checkpoints.save
+
+    def save_and_interrupt(*arguments):
+        save(*arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(checkpoints, "save", save_and_interrupt)
+    assert main(small_run("--epochs", "3", "--run-dir", str(tmp_path / "run"))) == 130
+    assert "1 of 3 epochs" in capsys.readouterr().err
+
+
+def test_the_few_pairs_recipe_trains_from_the_command_line_and_resumes_only_as_such(tmp_path, capsys):
+    options = f"--data streets --scenes 4 --epochs 1 --run-dir {tmp_path}/run --data-root {tmp_path}".split()
+    run = small_run(*options)
+    assert main([*run, "--recipe", "few-pairs", "--rendered", "2"]) == 0
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert {"train_logarithmic", "validation_logarithmic"} <= set(history)
+    first = [(folder / "training/image_2/000000_10.png").read_bytes() for folder in tmp_path.glob("streets_*")]
+    assert len(set(first)) == 2  # what is rendered besides is not what is held out
+    assert main(run) == 2
+    assert "recipe few-pairs" in capsys.readouterr().err
+    assert main([*run, "--rendered", "2"]) == 2
+    assert "--rendered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "late"),
+    [("", True, False), ("--recipe few-pairs", True, True), ("--recipe few-pairs --no-augmentation", False, False)],
+)
+def test_the_recipe_decides_which_augmentations_training_gets(options, first, late, tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        "monodepth_nb.__main__.fit", lambda *_, **options: given.update(options) or pd.DataFrame([{}, {}])
+    )
+    arguments = f"--data streets --scenes 4 --epochs 2 --run-dir {tmp_path}/run --data-root {tmp_path} {options}"
+    assert main(small_run(*arguments.split())) == 0
+    assert [given[name] is not None for name in ("transform", "late_transform")] == [first, late]
+
+
+def test_unknown_names_are_answered_by_the_known_ones(tmp_path, capsys):
+    assert main(["train", "--data", "nowhere", "--run-dir", str(tmp_path)]) == 2
+    assert "motorcycle, streets, kitti2015" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as refusal:
+        main(["train", "--encoder", "vgg"])
+    assert refusal.value.code == 2
+    assert "scratch" in capsys.readouterr().err
+
+
+def test_a_command_that_cannot_work_ends_with_one_line(tmp_path, capsys):
+    (tmp_path / "last.pt").write_bytes(b"foreign")
+    assert main(small_run("--run-dir", str(tmp_path))) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "error:" in error and "last.pt" in error
