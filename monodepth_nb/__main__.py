@@ -1,310 +1,97 @@
 """The command line: `python -m monodepth_nb COMMAND --help`.
 
-Each command is a function that adds its options and one that calls the module which does the work.
+Each command is a function below its options. It imports what only it needs when it runs: `train` needs no notebook
+tools, and Matplotlib takes a second to load.
 """
 
 import argparse
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import get_args
 
 import torch
-from torch.utils.data import Dataset, Subset
 
 from monodepth_nb.checkpoints import CheckpointError
-from monodepth_nb.data import download, recipes
-from monodepth_nb.data.kitti import KittiStereo, split_by_scene, truth_kinds
-from monodepth_nb.data.loading import PairCache
-from monodepth_nb.data.motorcycle import motorcycle
-from monodepth_nb.data.pair_check import check_pairs
-from monodepth_nb.losses import PADDINGS
-from monodepth_nb.machine import first_process_first, process_rank, processes_of_torchrun
+from monodepth_nb.course.full_set import follow_recipe, scored_scenes, streets_of, training_data
+from monodepth_nb.data.download import DownloadError, download_kitti2015
+from monodepth_nb.machine import OutOfMemory, choose_device, first_process_first, process_rank, processes_of_torchrun
+from monodepth_nb.monitoring import TrainingDiverged
 from monodepth_nb.networks import ENCODERS, UPSAMPLINGS, DispResNet, check_size
 from monodepth_nb.pretrained import WeightsUnavailable
-from monodepth_nb.streets.rendering import street_root
-from monodepth_nb.training import (
-    PRECISIONS,
-    SCHEDULES,
-    OutOfMemory,
-    TrainConfig,
-    TrainingDiverged,
-    choose_device,
-    fit,
-    seed_everything,
-)
+from monodepth_nb.training import TrainConfig, fit, seed_everything
 
 WRONG_USE = (ValueError, OSError, CheckpointError)
-FAILURES = (TrainingDiverged, OutOfMemory, WeightsUnavailable, download.DownloadError)
-OTHER_STREETS = 1000  # added to the seed of --data streets, so that --rendered gives others
+FAILURES = (TrainingDiverged, OutOfMemory, WeightsUnavailable, DownloadError)
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
+
+PARSER = argparse.ArgumentParser("python -m monodepth_nb", description="Depth from one picture.")
+COMMANDS = PARSER.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-    parser = argparse.ArgumentParser("python -m monodepth_nb", description="Depth from one picture.")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (
-        add_train,
-        add_evaluate,
-        add_predict,
-        add_export,
-        add_download,
-        add_render,
-        add_train_segmenter,
-        add_benchmark,
-    ):
-        add(commands)
-    args = parser.parse_args(arguments)
+    args = PARSER.parse_args(arguments)
     try:
-        status = args.run(args)
-        return status if isinstance(status, int) else 0
+        return args.run(args) or 0
     except WRONG_USE + FAILURES as error:
-        if isinstance(error, OSError) and error.filename:  # the system's own, which gives no advice
+        if isinstance(error, OSError) and error.filename:  # the system's own message, which gives no advice
             error = type(error)(f"cannot use {error.filename} ({error.strerror}): choose another file or folder")
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        print(f"{PARSER.prog}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, WRONG_USE) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
 
 
-def add_command(commands, run, summary: str, name: str = "") -> argparse.ArgumentParser:
-    """A command of the name of `run`, the function that does it."""
-    parser = commands.add_parser(
-        name or run.__name__,
-        help=summary,
-        description=summary,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.set_defaults(run=run)
-    return parser
+def command(summary: str, *options: tuple):
+    """Make the function below a command of its name with these `option`s; of two with one name, the later counts."""
+
+    def register(run):
+        layout = dict(formatter_class=argparse.ArgumentDefaultsHelpFormatter, conflict_handler="resolve")
+        parser = COMMANDS.add_parser(run.__name__.replace("_", "-"), help=summary, description=summary, **layout)
+        for names, settings in options:
+            parser.add_argument(*names, **settings)
+        parser.set_defaults(run=run)
+        return run
+
+    return register
 
 
-# ---- train ----
+def option(*names: str, **settings) -> tuple:
+    """The arguments of `ArgumentParser.add_argument`."""
+    return names, settings
 
 
-@dataclass
-class TrainingData:
-    train: Dataset
-    validation: Dataset | None
-    truth: Dataset | None
+def config_option(field: Field) -> tuple:
+    """The option for a field of `TrainConfig`, with its default, help, choices and type."""
+    settings = {"default": field.default, "help": field.metadata["help"], "action": "store_true"}
+    if field.type is not bool:
+        settings |= {"action": "store", "choices": field.metadata["choices"]}
+        settings["type"] = (*get_args(field.type), field.type)[0]  # float of `float | None`
+    return option(f"--{field.name.replace('_', '-')}", **settings)
 
 
-def motorcycle_data(args) -> TrainingData:
-    sample = motorcycle(args.size)
-    return TrainingData([sample], None, [sample])
-
-
-def streets_data(args) -> TrainingData:
-    return folder_data(render(args), args)
-
-
-def kitti2015_data(args) -> TrainingData:
-    return folder_data(download.download_kitti2015(args.data_root), args)
-
-
-def folder_data(root: Path, args) -> TrainingData:
-    """The training part of a KITTI-like folder, split by scene; truth, where the folder has it, of the rest."""
-    everything = KittiStereo(root)
-    train, validation = split_by_scene(everything)
-    held_out = {everything.names[i] for i in validation.indices}
-    kinds = truth_kinds(everything)
-    truth = None
-    if kinds:
-        labelled = part(KittiStereo(root, truth=kinds[0], size=args.size, **camera_of(args)), held_out, True)
-        if len(labelled):  # of frames 10 and 11 of one scene, say, only the first has truth
-            truth = labelled
-            truth[0]  # what is wrong with it is to be said now, not after the training
-    return TrainingData(PairCache(train, args.size), PairCache(validation, args.size), truth)
-
-
-DATA = {"motorcycle": motorcycle_data, "streets": streets_data, "kitti2015": kitti2015_data}
-
-
-def training_data(args) -> TrainingData:
-    """What `--data` names. A folder of one's own is looked at first, for views that are swapped or no pair."""
-    if args.data in DATA:
-        return DATA[args.data](args)
-    if not Path(args.data).is_dir():
-        raise ValueError(f"unknown data {args.data!r}; known: {', '.join(DATA)}, or a folder of pairs")
-    if process_rank() == 0:
-        check_pairs(KittiStereo(args.data), at_most=40)
-    return folder_data(Path(args.data), args)
-
-
-def follow_recipe(data: TrainingData, args) -> tuple[recipes.Recipe, Dataset | None]:
-    """What the recipe makes of training and validation data. Streets that are learnt from besides are rendered here."""
-    if args.recipe == "course":
-        if args.rendered:
-            raise ValueError("--rendered belongs to --recipe few-pairs")
-        return recipes.course(data.train), data.validation
-    besides = None
-    if args.rendered:
-        root = street_root(args.size, args.rendered, args.seed + OTHER_STREETS, Path(args.data_root))
-        besides = PairCache(KittiStereo(root, truth="occ"), args.size)
-    return recipes.few_pairs(data.train, besides), data.validation and recipes.few_pairs(data.validation).data
-
-
-def add_train(commands) -> None:
-    parser = add_command(commands, train, "Train on stereo pairs, or go on with a run that was interrupted.")
-    add, config = parser.add_argument, TrainConfig()
-    add("--data", default="motorcycle", help=f"{', '.join(DATA)}, or a folder with image_2 and image_3")
-    add_scene_options(parser)
-    add("--recipe", default=config.recipe, choices=recipes.RECIPES, help="as published, or for a few hundred pairs")
-    add("--rendered", type=int, default=0, help="streets to render and learn from as well, with few-pairs")
-    add("--no-augmentation", action="store_true", help="do not vary the pairs")
-    add("--encoder", default="scratch", choices=ENCODERS, help="of the network")
-    add("--width", type=float, default=1.0, help="factor of the network's channel counts")
-    add("--upsampling", default="nearest", choices=UPSAMPLINGS, help="in the decoder")
-    add("--trainable-encoder", action="store_true", help="fine-tune a pretrained encoder, else it is frozen")
-    weights = "of an ImageNet encoder: default, V1 or random; or streets:FILE, written by train-segmenter"
-    add("--weights", default="default", help=weights)
-    add("--epochs", type=int, default=config.epochs, help="passes over the pairs")
-    add("--batch-size", type=int, default=config.batch_size, help="pairs per step and process")
-    add("--learning-rate", type=float, default=config.learning_rate, help="of Adam, at the start")
-    add("--encoder-learning-rate", type=float, help="of the encoder; None: that of the rest")
-    add("--schedule", default=config.schedule, choices=SCHEDULES, help="of the learning rate")
-    add("--padding", default=config.padding, choices=PADDINGS, help="what the loss sees beyond a picture's edge")
-    add("--metrics-every", type=int, default=config.metrics_every, help="epochs; 0: at the end only")
-    often = "epochs between checkpoints; None: 1, but 25 for the motorcycle, whose epochs are single steps"
-    add("--checkpoint-every", type=int, help=often)
-    add("--precision", default=config.precision, choices=PRECISIONS, help="number format; auto: by device")
-    add("--compile", action="store_true", help="compile the network first (torch.compile)")
-    add("--workers", type=int, help="processes that prepare batches; None: by device")
-    add_device_option(parser)
-    add_camera_options(parser)
-    add("--run-dir", default="runs/train", help="folder for checkpoints, history, scores and figures")
-
-
-def train(args) -> int:
-    """`torchrun --nproc-per-node 2 -m monodepth_nb train ...` shares the work among two processes."""
-    if args.checkpoint_every is None:
-        args.checkpoint_every = 25 if args.data == "motorcycle" else TrainConfig.checkpoint_every
-    fields = TrainConfig.__dataclass_fields__
-    config = TrainConfig(**{name: value for name, value in vars(args).items() if name in fields})
-    with processes_of_torchrun():
-        device = device_of(args)
-        check_size(torch.empty(1, 3, *args.size))
-        seed_everything(args.seed)
-        with first_process_first():  # it downloads and renders for all
-            # The network first: weights that cannot be had are to be said before a long download.
-            model = DispResNet(args.encoder, args.width, args.upsampling, args.trainable_encoder, args.weights)
-            data = training_data(args)
-            recipe, validation = follow_recipe(data, args)
-        if args.no_augmentation:
-            recipe = recipes.Recipe(recipe.data)
-        if process_rank() == 0:
-            print(f"device: {device}; training pairs: {len(recipe.data)}; run folder: {args.run_dir}")
-        history = fit(
-            model, recipe.data, config, validation_data=validation, truth_data=data.truth, transform=recipe.transform,
-            late_transform=recipe.late_transform, run_dir=args.run_dir, device=device,
-        )  # fmt: skip
-        if len(history) < config.epochs:
-            return INTERRUPTED
-        if process_rank() == 0:
-            print(history.iloc[-1].to_string(float_format="%.4g"))
-    return 0
-
-
-# ---- data ----
-
-
-def add_scene_options(parser) -> None:
-    add = parser.add_argument
-    add("--data-root", default="datasets", help="folder for downloaded and rendered data")
-    add("--scenes", type=int, default=200, help="pairs to render, where streets are asked for")
-    add("--size", type=int, nargs=2, default=[256, 512], metavar=("HEIGHT", "WIDTH"), help="in pixels")
-    add("--seed", type=int, default=0, help="of all random choices, rendered scenes included")
-
-
-def add_download(commands) -> None:
-    parser = add_command(commands, download_data, "Download and unpack KITTI 2015 stereo (1.7 GB).", "download")
-    parser.add_argument("data", nargs="?", default="kitti2015", choices=["kitti2015"], help="what to get")
-    parser.add_argument("--data-root", default="datasets", help="folder for downloaded data")
-
-
-def download_data(args) -> None:
-    print(download.download_kitti2015(args.data_root))
-
-
-def add_render(commands) -> None:
-    add_scene_options(add_command(commands, render, "Render street scenes with known disparity."))
-
-
-def render(args) -> Path:
-    root = street_root(args.size, args.scenes, args.seed, Path(args.data_root))
-    print(root)
-    return root
-
-
-def add_train_segmenter(commands) -> None:
-    summary = "Train a network to name what stands in rendered streets."
-    parser = add_command(commands, train_segmenter, summary, "train-segmenter")
-    add_scene_options(parser)
-    parser.set_defaults(size=[128, 256])
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the scenes")
-    parser.add_argument("--out", default="runs/segmenter", help="folder for weights, table and picture")
-
-
-def train_segmenter(args) -> None:
-    """Four fifths of the scenes teach, the rest is scored on."""
-    from monodepth_nb.streets.segmenter import train_on_streets
-
-    table = train_on_streets(render(args), args.out, tuple(args.size), args.epochs, seed=args.seed)
-    print("intersection over union on unseen scenes")
-    print(table.T.to_string(float_format="%.3f"))
-
-
-def add_benchmark(commands) -> None:
-    summary = "Measure training steps, predictions and loading on this machine, beside plainer ways of doing them."
-    parser = add_command(commands, benchmark, summary)
-    add_device_option(parser)
-    add = parser.add_argument
-    add("--rounds", type=int, default=5, help="timed calls of each; the median counts")
-    add("--cost", action="store_true", help="instead: the time of a step over batch size and image size")
-    add("--width", type=float, default=1.0, help="factor of the network's channel counts, with --cost")
-    add("--out", default="runs/benchmark", help="folder for cost.csv and cost.png")
-
-
-def benchmark(args) -> None:
-    from monodepth_nb import benchmark as timing
-    from monodepth_nb.course.results import device_name
-
-    device = device_of(args)
-    name = device_name(device)
-    print(f"device: {name}, torch {torch.__version__}")
-    if args.cost:
-        from monodepth_nb.figures import cost_figure
-
-        table, out = timing.cost(device, args.width, args.rounds), Path(args.out)
-        exponent = timing.cost_exponent(table)
-        out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(out / "cost.csv", index=False)
-        cost_figure(table, exponent, f"{name}, width {args.width:g}").savefig(out / "cost.png")
-        print(table.to_string(index=False, float_format="%.4g"))
-        print(f"step_s grows as megapixels to the power {exponent:.2f}; in {out}")
-        return
-    print(timing.benchmark(device, args.rounds).T.to_string(header=False, float_format="{:.4g}".format))
-    print(timing.ratios(device, args.rounds).to_string(index=False, float_format="%.2f"))
-
-
-# ---- using a trained network ----
-# These import what they need when they run: Matplotlib takes a second to load.
-
-
-def add_network_options(parser, checkpoint: str, **required) -> None:
-    what = "best.pt or last.pt of a run, or an exported .onnx file; it sees images at the size it was trained at"
-    parser.add_argument(checkpoint, metavar="CHECKPOINT", help=what, **required)
-
-
-def add_device_option(parser) -> None:
-    parser.add_argument("--device", help="cpu, cuda, mps ...; None: the best there is")
+CHECKPOINT = dict(metavar="CHECKPOINT", help="best.pt or last.pt of a run, or an exported .onnx file")
+SIZE = dict(type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the pictures, in pixels")
+DEVICE = option("--device", help="cpu, cuda, mps ...; None: the best one available")
+CAMERA = (
+    option("--focal-px", type=float, help="focal length, in pixels of the full-size pictures"),
+    option("--baseline-m", type=float, help="distance of the two cameras of the training pairs, in metres"),
+)
+DATA_ROOT = option("--data-root", default="datasets", help="folder for downloaded and rendered data")
+SCENES = (
+    DATA_ROOT,
+    option("--scenes", type=int, default=200, help="number of pairs to render, where they are rendered"),
+    option("--size", default=[256, 512], **SIZE),
+    option("--seed", type=int, default=0, help="of all random choices, rendered scenes included"),
+)
 
 
 def device_of(args) -> torch.device:
-    """What `--device` names. Raises ValueError if it cannot be used."""
+    """The device that `--device` names. Raises ValueError if it is unavailable."""
     if args.device is None:
         return choose_device()
     try:
@@ -314,76 +101,97 @@ def device_of(args) -> torch.device:
         raise ValueError(f"device {args.device!r} cannot be used here ({reason}): pass cpu, or none") from error
 
 
-def add_camera_options(parser) -> None:
-    parser.add_argument("--focal-px", type=float, help="focal length, in pixels of the full-size pictures")
-    parser.add_argument("--baseline-m", type=float, help="distance of the two cameras of the training pairs, in metres")
+# ---- Training ----
 
 
-def camera_of(args) -> dict:
-    """The options of `add_camera_options`, as `KittiStereo` takes them."""
-    return {"focal_px": args.focal_px, "baseline_m": args.baseline_m}
+@command(
+    "Train on stereo pairs, or resume a run that was interrupted.",
+    option("--data", default="motorcycle", help="motorcycle, streets, kitti2015, or a folder of pairs"),
+    *map(config_option, fields(TrainConfig)),
+    option("--checkpoint-every", type=int, help="epochs between checkpoints; None: 25 for the motorcycle, else 1"),
+    *SCENES,
+    option("--rendered", type=int, default=0, help="streets to render and train on as well, with few-pairs"),
+    option("--no-augmentation", action="store_true", help="do not augment the pairs"),
+    option("--encoder", default="scratch", choices=ENCODERS, help="of the network"),
+    option("--width", type=float, default=1.0, help="factor of the network's channel counts"),
+    option("--upsampling", default="nearest", choices=UPSAMPLINGS, help="in the decoder"),
+    option("--trainable-encoder", action="store_true", help="fine-tune a pretrained encoder, which else is frozen"),
+    option("--weights", default="default", help="of an ImageNet encoder: default, V1, random, or streets:FILE"),
+    DEVICE,
+    *CAMERA,
+    option("--run-dir", default="runs/train", help="folder for checkpoints, history, scores and figures"),
+)
+def train(args) -> int:
+    """`torchrun --nproc-per-node 2 -m monodepth_nb train ...` shares the work between two processes."""
+    from monodepth_nb.course.report import write_run_figures
+
+    if args.checkpoint_every is None:  # an epoch of the motorcycle is a single step
+        args.checkpoint_every = 25 if args.data == "motorcycle" else 1
+    config = TrainConfig(**{field.name: getattr(args, field.name) for field in fields(TrainConfig)})
+    with processes_of_torchrun():
+        device = device_of(args)
+        check_size(torch.empty(1, 3, *args.size))
+        seed_everything(args.seed)
+        with first_process_first():  # it downloads and renders for all
+            # The network first: unavailable weights should be reported before a long download.
+            model = DispResNet(args.encoder, args.width, args.upsampling, args.trainable_encoder, args.weights)
+            data = training_data(args)
+            recipe, validation = follow_recipe(data, args)
+        first = process_rank() == 0
+        if first:
+            print(f"device: {device}; training pairs: {len(recipe.data)}; run folder: {args.run_dir}")
+        history = fit(
+            model, recipe.data, config, validation_data=validation, truth_data=data.test, transform=recipe.transform,
+            late_transform=recipe.late_transform, run_dir=args.run_dir, device=device,
+        )  # fmt: skip
+        if len(history) < config.epochs:
+            return INTERRUPTED
+        if first:
+            write_run_figures(args.run_dir, model, history, recipe.data, data.test)
+            print(history.iloc[-1].to_string(float_format="%.4g"))
+    return 0
 
 
-def add_evaluate(commands) -> None:
-    parser = add_command(commands, evaluate, "Score a checkpoint on scenes with ground truth, beside the pixel mean.")
-    add_network_options(parser, "checkpoint")
-    add_device_option(parser)
-    add = parser.add_argument
-    add("--data", default="kitti2015", help="kitti2015, or a folder with disp_noc_0 or disp_occ_0 beside image_2")
-    add("--data-root", default="datasets", help="folder for downloaded data")
-    add("--all", action="store_true", help="score all labelled scenes, not only those that `train` leaves out")
-    add_camera_options(parser)
-    add("--out", default="runs/evaluate", help="folder for tables, figures and predictions in KITTI's format")
+# ---- Using a trained network ----
 
 
+@command(
+    "Score a checkpoint on scenes with ground truth, next to the pixel-mean baseline.",
+    option("checkpoint", **CHECKPOINT),
+    option("--data", default="kitti2015", help="kitti2015, or a folder with disp_noc_0 or disp_occ_0 beside image_2"),
+    DATA_ROOT,
+    option("--all", action="store_true", help="score all labelled scenes, not only those that `train` holds out"),
+    *CAMERA,
+    DEVICE,
+    option("--out", default="runs/evaluate", help="folder for tables, figures and predictions in KITTI's format"),
+)
 def evaluate(args) -> None:
     from monodepth_nb.course.report import write_report
-    from monodepth_nb.evaluation import PixelMeanBaseline
     from monodepth_nb.inference import load_network
 
     network = load_network(args.checkpoint, device_of(args))
-    root = download.download_kitti2015(args.data_root) if args.data == "kitti2015" else Path(args.data)
-    everything = KittiStereo(root)
-    kinds = truth_kinds(everything)
-    if not kinds:
-        raise ValueError(f"{everything.folder} has neither disp_noc_0 nor disp_occ_0: nothing to score against")
-    scored = {kind: KittiStereo(root, truth=kind, size=tuple(network.size), **camera_of(args)) for kind in kinds}
-    baseline = None
-    if not args.all:
-        try:
-            known = {everything.names[i] for i in split_by_scene(everything)[0].indices}
-        except ValueError as error:
-            raise ValueError(f"{error}, or pass --all") from error
-        training, scored = ({kind: part(data, known, keep) for kind, data in scored.items()} for keep in (True, False))
-        if not (len(training[kinds[0]]) and len(scored[kinds[0]])):
-            raise ValueError(f"{root} has no ground truth of what `train` leaves out, or none of the rest: pass --all")
-        baseline = PixelMeanBaseline(training[kinds[0]])
-    label = f"{Path(args.checkpoint)} on {len(scored[kinds[0]])} scenes of {root.name}"
-    print(write_report(network, scored, tuple(network.size), args.out, label, baseline))
+    size = tuple(network.size)
+    root = download_kitti2015(args.data_root) if args.data == "kitti2015" else Path(args.data)
+    scored, baseline = scored_scenes(root, size, args.all, focal_px=args.focal_px, baseline_m=args.baseline_m)
+    label = f"{Path(args.checkpoint)} on {len(next(iter(scored.values())))} scenes of {root.name}"
+    print(write_report(network, scored, size, args.out, label, baseline))
 
 
-def part(data: KittiStereo, names: set[str], keep: bool) -> Subset:
-    """The samples whose name is, or is not, among `names`."""
-    return Subset(data, [i for i, name in enumerate(data.names) if (name in names) == keep])
-
-
-def add_predict(commands) -> None:
-    parser = add_command(commands, predict, "Predict the depth of photos.")
-    add = parser.add_argument
-    add("photos", nargs="+", metavar="PHOTO", help="picture, folder of pictures, or pattern such as 'trip/*.jpg'")
-    add_network_options(parser, "--checkpoint", required=True)
-    add_device_option(parser)
-    add_camera_options(parser)
-    add("--out", default="runs/predict", help="folder for the results")
-    add("--ply", action="store_true", help="write a coloured point cloud too; needs --focal-px and --baseline-m")
-    add("--batch-size", type=int, default=4, help="photos predicted at once")
-
-
+@command(
+    "Predict the depth of photos.",
+    option("photos", nargs="+", metavar="PHOTO", help="picture, folder of pictures, or pattern such as 'trip/*.jpg'"),
+    option("--checkpoint", required=True, **CHECKPOINT),
+    *CAMERA,
+    DEVICE,
+    option("--ply", action="store_true", help="also write a coloured point cloud; needs --focal-px and --baseline-m"),
+    option("--batch-size", type=int, default=4, help="photos predicted at once"),
+    option("--out", default="runs/predict", help="folder for the results"),
+)
 def predict(args) -> int:
     from monodepth_nb import inference
 
     if (args.focal_px is None) != (args.baseline_m is None):
-        raise ValueError("metres need both --focal-px and --baseline-m; without, disparity stays relative")
+        raise ValueError("depth in metres needs both --focal-px and --baseline-m; omit both for relative disparity")
     camera = None if args.focal_px is None else inference.Camera(args.focal_px, args.baseline_m)
     photos = inference.find_photos(args.photos)
     network = inference.load_network(args.checkpoint, device_of(args))
@@ -397,12 +205,11 @@ def predict(args) -> int:
     return 1 if failures else 0
 
 
-def add_export(commands) -> None:
-    parser = add_command(commands, export, "Write a checkpoint as ONNX, which runs without this package.")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.pt or last.pt of a run")
-    parser.add_argument("--out", default="network.onnx", help="file to write")
-
-
+@command(
+    "Write a checkpoint as ONNX, which runs without this package.",
+    option("checkpoint", metavar="CHECKPOINT", help="best.pt or last.pt of a run"),
+    option("--out", default="network.onnx", help="file to write"),
+)
 def export(args) -> None:
     from monodepth_nb.checkpoints import load_model
     from monodepth_nb.onnx_export import export_onnx
@@ -410,6 +217,76 @@ def export(args) -> None:
     network = load_model(args.checkpoint)
     export_onnx(network, args.out, network.size)
     print(args.out)
+
+
+# ---- Data, machine and course ----
+
+
+@command(
+    "Download and unpack KITTI 2015 stereo (1.7 GB).",
+    option("data", nargs="?", default="kitti2015", choices=["kitti2015"], help="the data set"),
+    DATA_ROOT,
+)
+def download(args) -> None:
+    print(download_kitti2015(args.data_root))
+
+
+@command("Render street scenes with known disparity.", *SCENES)
+def render(args) -> None:
+    streets_of(args)
+
+
+@command(
+    "Train a segmentation network on rendered streets.",
+    *SCENES,
+    option("--epochs", type=int, default=20, help="passes over the scenes"),
+    option("--size", default=[128, 256], **SIZE),
+    option("--out", default="runs/segmenter", help="folder for weights, table and picture"),
+)
+def train_segmenter(args) -> None:
+    """Trains on four fifths of the scenes and scores on the rest."""
+    from monodepth_nb.streets.segmenter import train_on_streets
+
+    table = train_on_streets(streets_of(args), args.out, tuple(args.size), args.epochs, seed=args.seed)
+    print("intersection over union on unseen scenes")
+    print(table.T.to_string(float_format="%.3f"))
+
+
+@command(
+    "Measure training steps, predictions and loading on this machine, next to plainer ways of doing them.",
+    DEVICE,
+    option("--rounds", type=int, default=5, help="timed calls of each, of which the median counts"),
+)
+def benchmark(args) -> None:
+    from monodepth_nb import benchmark as timing
+    from monodepth_nb.course.results import device_name
+
+    device = device_of(args)
+    print(f"device: {device_name(device)}, torch {torch.__version__}")
+    print(timing.benchmark(device, args.rounds).T.to_string(header=False, float_format="{:.4g}".format))
+    print(timing.ratios(device, args.rounds).to_string(index=False, float_format="%.2f"))
+
+
+@command(
+    "Run the notebooks with the profile of MONODEPTH_PROFILE and build the report: build/index.html.",
+    option("notebooks", nargs="*", metavar="NN", help="numbers of notebooks, such as 02; none: all five"),
+    option("--commit", action="store_true", help="store the outputs in notebooks/*.ipynb too"),
+)
+def reproduce(args) -> None:
+    from monodepth_nb.course.reproduce import reproduce
+
+    reproduce(args.notebooks, args.commit)
+
+
+@command(
+    "Write the repository's address into the Colab links of README and notebooks.",
+    option("address", metavar="ADDRESS", help="https://github.com/OWNER/NAME"),
+)
+def colab(args) -> None:
+    from monodepth_nb.course.colab import set_repository
+
+    for path in set_repository(args.address):
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

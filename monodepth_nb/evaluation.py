@@ -10,11 +10,10 @@ from tqdm import tqdm
 
 from monodepth_nb.data.kitti import scene_blocks
 from monodepth_nb.data.transforms import resize
-from monodepth_nb.streets.scene import CLASSES
 
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
 
-# On the 200 labelled pairs of KITTI 2015 unless `source` (arXiv number) says otherwise; NaN = not given here. "K":
+# On the 200 labelled pairs of KITTI 2015 unless `source` (arXiv number) says otherwise; NaN = not given there. "K":
 # KITTI raw, 29,000 pairs; "CS": Cityscapes. Two runs of one method differ by 2 % of AbsRel and 0.7 points of D1.
 PUBLISHED = pd.DataFrame(
     [
@@ -30,14 +29,13 @@ PUBLISHED = pd.DataFrame(
 
 
 def disparity_metrics(prediction_px, truth_px, focal_px: float, baseline_m: float) -> dict[str, float]:
-    """Compare a disparity map with ground truth; only pixels whose truth is finite and positive count.
+    """Compare a disparity map with ground truth over the pixels whose truth is finite and positive.
 
     prediction_px, truth_px: (H, W) arrays or tensors, disparity in pixels of the full-size image
-    focal_px, baseline_m:    turn disparity into depth = focal_px * baseline_m / disparity_px, clamped to
-                             [0.001, 80] m (so a predicted zero is 80 m)
+    focal_px, baseline_m:    turn disparity into depth, see `to_depth_m`
     returns: abs_rel, sq_rel (m), rmse (m), rmse_log, a1, a2, a3 (shares with ratio < 1.25, 1.25^2, 1.25^3);
              epe (px); d1_all (percent of pixels wrong by >= 3 px and >= 5 %)
-    Raises ValueError if the sizes differ, the prediction holds NaN, or no pixel has ground truth.
+    Raises ValueError if the sizes differ, the prediction is not finite, or no pixel has ground truth.
     """
     prediction, truth = (np.asarray(x, dtype=np.float64) for x in (prediction_px, truth_px))
     if prediction.shape != truth.shape:
@@ -47,7 +45,7 @@ def disparity_metrics(prediction_px, truth_px, focal_px: float, baseline_m: floa
         raise ValueError("no pixel of this image has ground truth (all are NaN, infinite or not positive)")
     prediction, truth = prediction[valid], truth[valid]
     if not np.isfinite(prediction).all():
-        raise ValueError("the predicted disparity holds NaN or infinity; the training has probably diverged")
+        raise ValueError("the predicted disparity contains NaN or infinity; training has probably diverged")
     depth, true_depth = (to_depth_m(d, focal_px, baseline_m) for d in (prediction, truth))
     ratio = np.maximum(depth / true_depth, true_depth / depth)
     error_px = np.abs(prediction - truth)
@@ -65,7 +63,7 @@ def disparity_metrics(prediction_px, truth_px, focal_px: float, baseline_m: floa
 
 
 def to_depth_m(disparity_px: np.ndarray, focal_px: float, baseline_m: float) -> np.ndarray:
-    """Depth in metres, clamped to [0.001, 80]; no or negative disparity is the largest depth."""
+    """focal_px * baseline_m / disparity_px, clamped to [0.001, 80] m; disparities of 0 or less are 80 m."""
     with np.errstate(divide="ignore"):
         depth = np.where(disparity_px > 0, focal_px * baseline_m / disparity_px, MAX_DEPTH_M)
     return np.clip(depth, MIN_DEPTH_M, MAX_DEPTH_M)
@@ -80,10 +78,10 @@ def to_pixels(disparity: Tensor, full_size: tuple[int, int]) -> np.ndarray:
 
 
 def to_points_m(picture: np.ndarray, disparity_px: np.ndarray, focal_px: float, baseline_m: float):
-    """Every pixel nearer than 80 m as a point in space, the principal point being the middle of the picture.
+    """Every pixel nearer than 80 m as a point in space; the principal point is the centre of the image.
 
     picture:      (H, W, 3) in [0, 1]
-    disparity_px: (H, W) at the picture's size; NaN pixels make no point
+    disparity_px: (H, W) at the same size; NaN pixels give no point
     returns:      (N, 3) float32 x to the right, y down, z ahead in metres, and (N, 3) uint8 colours
     """
     h, w = disparity_px.shape
@@ -104,7 +102,7 @@ def left_disparity(network, images: Tensor, post: bool = False) -> Tensor:
     """(B, 3, h, w) images -> (B, h, w) left disparity on the CPU, fractions of the width.
 
     network: a module, which is put in eval mode, or a function of images; returns maps, finest first
-    post:    also predict the mirrored images and join both, see `post_process`
+    post:    also predict the mirrored images and combine both, see `post_process`
     """
     if isinstance(network, torch.nn.Module):
         network.eval()
@@ -114,11 +112,11 @@ def left_disparity(network, images: Tensor, post: bool = False) -> Tensor:
 
 
 def post_process(d_left: Tensor, d_mirrored: Tensor) -> Tensor:
-    """Join a prediction with that of the mirrored image, mirrored back (Godard et al. 2017, section 3.3).
+    """Combine a prediction with that of the mirrored image, mirrored back (Godard et al. 2017, section 3.3).
 
-    What only the left camera sees is wrong at the left of objects and of the image in the one, at the right in
-    the other. So the leftmost 5 % come from d_mirrored, the rightmost 5 % from d_left, the middle is their mean,
-    with linear ramps from 5 to 10 %. Both (..., h, w).
+    Occlusions spoil d_left at the left of objects and of the image, d_mirrored at the right. So the leftmost 5 % come
+    from d_mirrored, the rightmost 5 % from d_left, and the middle is their mean, with linear ramps from 5 to 10 %.
+    Both are (..., h, w).
     """
     x = torch.linspace(0, 1, d_left.shape[-1], dtype=d_left.dtype, device=d_left.device)
     at_left = 1 - (20 * (x - 0.05)).clamp(0, 1)
@@ -140,77 +138,75 @@ def network_predictor(network, size: tuple[int, int], post: bool = False):
     return predict
 
 
-def remembered(predict):
+def cached(predict):
     """`predict`, called once per sample name: for scoring one data set in several ways."""
-    known = {}
+    predictions = {}
 
     def recall(sample) -> np.ndarray:
-        if sample["name"] not in known:
-            known[sample["name"]] = predict(sample)
-        return known[sample["name"]]
+        if sample["name"] not in predictions:
+            predictions[sample["name"]] = predict(sample)
+        return predictions[sample["name"]]
 
     return recall
 
 
-# ---- The baseline that looks at no picture ----
+# ---- Image-independent baselines ----
+
+GRID = (96, 320)  # rows, columns: the baselines' size
 
 
 class PixelMeanBaseline:
-    """Mean disparity of each pixel position over the ground truth of `dataset`: what all road scenes share.
+    """Image-independent baseline: the mean disparity of each pixel position over the ground truth of `dataset`.
 
-    Called with a sample it predicts pixels at the size of the sample's ground truth. `disparity` is the mean on
-    GRID, as a fraction of the width; cells that no ground truth covers (the sky) take the nearest cell's value.
+    Called with a sample, it predicts pixels at the size of the sample's ground truth. `disparity` is the mean on
+    GRID, as a fraction of the width; cells without any ground truth (the sky) take the nearest cell's value.
     Raises ValueError if there is no ground truth at all.
     """
 
-    GRID = (96, 320)
-
     def __init__(self, dataset):
-        sums = sum(truth_on_grid(dataset[i]["disparity_px"], self.GRID) for i in range(len(dataset)))
-        self.disparity = mean_of_cells(np.zeros((2, *self.GRID)) + sums)
+        grids = (truth_on_grid(sample) for sample in samples_of(dataset))
+        self.disparity = mean_of_cells(sum(grids, np.zeros((2, *GRID))))
 
     def __call__(self, sample) -> np.ndarray:
         return to_pixels(torch.from_numpy(self.disparity), sample["disparity_px"].shape)
 
 
-class OtherScenesMean(PixelMeanBaseline):
-    """The pixel mean over all scenes of `dataset` but the sample's own and those of its drive.
+class OtherScenesMean:
+    """The pixel mean over all scenes of `dataset` except the sample's own and others of its drive.
 
-    For labelled data that the network has not trained on and that is scored as a whole, as in the paper's Table 1:
-    there is no training ground truth then, and the mean must not contain the scene that it is scored on.
+    It is for labelled data that is scored as a whole and that the network has not trained on, as in the paper's
+    Table 1: there is no training ground truth, and the mean must not contain the scene that it is scored on.
     """
 
     def __init__(self, dataset):
         names, grids = [], []
-        for i in range(len(dataset)):
-            sample = dataset[i]
+        for sample in samples_of(dataset):
             names.append(sample["name"])
-            grids.append(truth_on_grid(sample["disparity_px"], self.GRID))
-        blocks = scene_blocks(names)
-        if len(blocks) == 1:  # a single recording: all but the image itself
+            grids.append(truth_on_grid(sample))
+        total, blocks = sum(grids), scene_blocks(names)
+        if len(blocks) == 1:  # a single drive: leave out only the image itself
             blocks = [[i] for i in blocks[0]]
-        everything = sum(grids)
         self.by_name = {}
         for block in blocks:
-            others = mean_of_cells(everything - sum(grids[i] for i in block))
+            others = mean_of_cells(total - sum(grids[i] for i in block))
             self.by_name |= {names[i]: others for i in block}
 
     def __call__(self, sample) -> np.ndarray:
         return to_pixels(torch.from_numpy(self.by_name[sample["name"]]), sample["disparity_px"].shape)
 
 
-def truth_on_grid(truth_px, grid: tuple[int, int]) -> np.ndarray:
-    """(2, *grid): mean of the known disparities in each cell, as a fraction of the width, and 1; both 0 if none is."""
-    truth = np.asarray(truth_px, dtype=np.float64)
+def truth_on_grid(sample) -> np.ndarray:
+    """(2, *GRID): mean of the known disparities in each cell, as a fraction of the width, and 1; both 0 if none is."""
+    truth = np.asarray(sample["disparity_px"], dtype=np.float64)
     y, x = np.nonzero(np.isfinite(truth) & (truth > 0))
-    cells = (y * grid[0] // truth.shape[0]) * grid[1] + x * grid[1] // truth.shape[1]
-    values = truth[y, x] / truth.shape[1]
-    total, count = (np.bincount(cells, w, grid[0] * grid[1]).reshape(grid) for w in (values, np.ones_like(values)))
-    return np.stack((total / count.clip(1), count > 0))  # so that each image has the same say, however large
+    (h, w), (rows, columns) = truth.shape, GRID
+    cells = (y * rows // h) * columns + x * columns // w
+    total, count = (np.bincount(cells, v, rows * columns).reshape(GRID) for v in (truth[y, x] / w, np.ones(len(x))))
+    return np.stack((total / count.clip(1), count > 0))  # so every image has the same weight, whatever its size
 
 
 def mean_of_cells(sums_and_counts: np.ndarray) -> np.ndarray:
-    """(2, h, w) sum and count -> (h, w) float32 mean; empty cells take the value of the nearest one that is not."""
+    """(2, h, w) sum and count -> (h, w) float32 mean; empty cells take the value of the nearest other cell."""
     from scipy.ndimage import distance_transform_edt  # comes with scikit-image
 
     total, count = sums_and_counts
@@ -223,7 +219,12 @@ def mean_of_cells(sums_and_counts: np.ndarray) -> np.ndarray:
 # ---- Tables ----
 
 
+def samples_of(dataset):
+    return (dataset[i] for i in range(len(dataset)))
+
+
 def score_sample(predict, sample) -> dict[str, float]:
+    """`disparity_metrics` of one sample; errors name it."""
     if "disparity_px" not in sample:
         raise ValueError(f"{sample['name']} has no ground truth: read the data set with truth='occ' or 'noc'")
     prediction, truth, camera = predict(sample), sample["disparity_px"], (sample["focal_px"], sample["baseline_m"])
@@ -243,8 +244,7 @@ def evaluate(predict, dataset) -> pd.DataFrame:
     predict: sample -> (H, W) disparity in pixels at the ground truth's size, e.g. `network_predictor(...)` or a
              `PixelMeanBaseline`
     """
-    samples = (dataset[i] for i in range(len(dataset)))
-    rows = tqdm(samples, total=len(dataset), desc="scoring", unit="image", leave=False, delay=2)
+    rows = tqdm(samples_of(dataset), total=len(dataset), desc="scoring", unit="image", leave=False, delay=2)
     return pd.DataFrame([{"name": sample["name"]} | score_sample(predict, sample) for sample in rows])
 
 
@@ -259,28 +259,24 @@ def bootstrap_interval(values, seed: int = 0, resamples: int = 2000) -> tuple[fl
 def error_by_mask(predict, dataset, masks) -> pd.DataFrame:
     """Errors over all pixels of the data set in each mask; masks: sample -> {name: (H, W) bool}.
 
-    returns: index = mask name; pixels, abs_rel, epe (px), d1_all (percent)
+    returns: index = mask name; pixels, abs_rel, epe (px), d1_all (percent); NaN where a mask has no pixels
     """
-    sums = {}
-    for i in range(len(dataset)):
-        sample = dataset[i]
+    errors, sums = ["abs_rel", "epe", "d1_all"], {}
+    for sample in samples_of(dataset):
         truth, prediction = np.asarray(sample["disparity_px"], dtype=np.float64), predict(sample)
         for name, mask in masks(sample).items():
             seen = np.asarray(mask) & np.isfinite(truth) & (truth > 0)
-            if seen.any():
-                scores = disparity_metrics(
-                    prediction[seen][None], truth[seen][None], sample["focal_px"], sample["baseline_m"]
-                )
-                row = np.array([1, *(scores[m] for m in ("abs_rel", "epe", "d1_all"))]) * seen.sum()
-                sums[name] = sums.get(name, 0) + row
             sums.setdefault(name, np.zeros(4))
-    with np.errstate(invalid="ignore"):  # a mask without pixels has no error: NaN
-        table = {name: [int(total[0]), *(total[1:] / total[0])] for name, total in sums.items()}
-    return pd.DataFrame.from_dict(table, orient="index", columns=["pixels", "abs_rel", "epe", "d1_all"])
+            if seen.any():
+                scores = disparity_metrics(prediction[seen], truth[seen], sample["focal_px"], sample["baseline_m"])
+                sums[name] += seen.sum() * np.array([1, *(scores[error] for error in errors)])
+    table = pd.DataFrame.from_dict(sums, orient="index", columns=["pixels", *errors])
+    table[errors] = table[errors].div(table["pixels"], axis="index")
+    return table.astype({"pixels": int})
 
 
 def error_by_distance(predict, dataset, edges_m=(0, 10, 20, 40, 80)) -> pd.DataFrame:
-    """`error_by_mask` for bands of true depth in metres; the last one includes all that is farther."""
+    """`error_by_mask` for bands of true depth in metres; the last one includes everything farther away."""
     names = [f"{near}-{far} m" for near, far in pairwise(edges_m)]
 
     def bands(sample):
@@ -291,12 +287,15 @@ def error_by_distance(predict, dataset, edges_m=(0, 10, 20, 40, 80)) -> pd.DataF
     return error_by_mask(predict, dataset, bands)
 
 
-def error_by_region(predict, dataset) -> pd.DataFrame:
-    """`error_by_mask` for each class, and lane paint and shiny surfaces beside plain road, of rendered streets."""
+def error_by_region(predict, dataset, classes) -> pd.DataFrame:
+    """`error_by_mask` for each class and, beside plain road, for lane paint and shiny surfaces of rendered streets.
+
+    classes: names of the ids in a sample's `classes`; "road" and "car" must be among them
+    """
 
     def regions(sample):
-        classes, paint, shiny = (np.asarray(sample[k]) for k in ("classes", "lane_paint", "shiny"))
-        masks = {name: classes == i for i, name in enumerate(CLASSES)}
+        ids, paint, shiny = (np.asarray(sample[key]) for key in ("classes", "lane_paint", "shiny"))
+        masks = {name: ids == i for i, name in enumerate(classes)}
         surfaces = {"lane paint": paint, "shiny": shiny, "shiny, no car": shiny & ~masks["car"]}
         return masks | surfaces | {"plain road": masks["road"] & ~paint & ~shiny}
 

@@ -1,9 +1,11 @@
-"""The project's pictures: one function per figure, each returning a matplotlib figure.
+"""The project's figures: one function per figure, each returning a matplotlib figure.
 
-One colour map and one fixed range per quantity, so that panels and figures compare: disparity always spans 0 to a
-tenth of the image width, error 0 to a hundredth, and grey means "unknown". `label` names profile and data.
+Every quantity has one colour map and one fixed range, so panels and figures can be compared: disparity spans 0 to a
+tenth of the image width, the error 0 to a hundredth, and grey means "unknown". `label` names profile and data.
 Images are (3, H, W) tensors or (H, W, 3) arrays in [0, 1]; maps are (H, W).
 """
+
+from typing import NamedTuple
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -12,6 +14,7 @@ import seaborn as sns
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+from scipy.spatial.transform import Rotation  # comes with scikit-image
 from torch import Tensor
 
 from monodepth_nb.evaluation import to_points_m
@@ -23,31 +26,133 @@ UNKNOWN = "0.82"  # light grey
 LEFT, RIGHT, TRUTH = "#2166ac", "#d6604d", "#1b7837"
 
 
-def colour_disparity(disparity: np.ndarray) -> np.ndarray:
-    """(H, W) disparity -> (H, W, 3) uint8 colours, black (0) to light yellow (`DISPARITY_MAX` and above)."""
-    return matplotlib.colormaps[DISPARITY_COLOURS](np.asarray(disparity) / DISPARITY_MAX, bytes=True)[..., :3]
+def _figure(width: float, height: float, layout: str = "constrained") -> Figure:
+    fig = plt.figure(figsize=(width, height), layout=layout)  # pyplot makes notebooks show figures as images
+    plt.close(fig)  # otherwise a notebook shows it twice: as the cell's value, and because it is open
+    return fig
+
+
+# ---- Images and maps side by side ----
+
+
+class Panel(NamedTuple):
+    """One panel of `grid`: an image, or a map with its colours and its largest value."""
+
+    values: Tensor | np.ndarray
+    title: str
+    colours: str | None = None  # None: an image
+    largest: float | None = None
+    shape: tuple[int, int] | None = None  # (H, W) to stretch an image of another size to
+
+
+def disparity_panel(values, title: str, largest: float | None = None) -> Panel:
+    """A map in pixels of its own width, or with `largest` = DISPARITY_MAX in fractions of the image width."""
+    return Panel(values, title, DISPARITY_COLOURS, largest or DISPARITY_MAX * np.shape(values)[1])
+
+
+def grid(panels: list[Panel], columns: int, title: str, bar: str = "", width: float = 12) -> Figure:
+    """Panels row by row, all as tall as the first.
+
+    bar: label of one colour bar for the last panel's map, beside all of them
+    """
+    rows = -(-len(panels) // columns)
+    h, w = panels[0].shape or _array(panels[0].values).shape[:2]
+    height = rows * ((width - 1) / columns * min(h / w, 2) + 0.3) + 0.7  # an inch of the width for the colour bar
+    fig = _figure(width, height, "compressed")
+    draw_panels(fig.subplots(rows, columns, squeeze=False), panels, bar)
+    fig.suptitle(title, fontsize=12)
+    return fig
+
+
+def draw_panels(axes: np.ndarray, panels: list[Panel], bar: str = "") -> None:
+    """Fill axes row by row and remove those left over. bar: see `grid`."""
+    filled, spare = np.split(axes.ravel(), [len(panels)])
+    for ax in spare:
+        ax.remove()
+    for ax, panel in zip(filled, panels, strict=True):
+        _show(ax, panel)
+        ax.axis("off")
+    if bar:
+        _colour_bar(filled[-1], filled, bar)
+
+
+def _show(ax, panel: Panel) -> None:
+    values, style = _array(panel.values), {}
+    if panel.colours:
+        cmap = matplotlib.colormaps[panel.colours].with_extremes(bad=UNKNOWN)
+        style = {"cmap": cmap, "vmin": 0, "vmax": panel.largest, "interpolation": "nearest"}
+    h, w = panel.shape or values.shape[:2]
+    ax.imshow(values, extent=(0, w, h, 0), **style)
+    ax.set_title(panel.title, fontsize=10)
+
+
+def _array(values) -> np.ndarray:
+    """(3, H, W) tensor -> (H, W, 3) array; arrays and maps stay as they are."""
+    array = np.asarray(values)
+    return array.transpose(1, 2, 0) if isinstance(values, Tensor) and array.ndim == 3 else array
+
+
+def _colour_bar(panel, beside, label: str) -> None:
+    panel.figure.colorbar(panel.images[0], ax=beside, label=label, extend="max", shrink=0.9, pad=0.015)
+
+
+def _comparison(sample, prediction_px, title: str) -> list[Panel]:
+    """Image, ground truth, prediction and absolute error."""
+    truth, prediction = np.asarray(sample["disparity_px"]), np.asarray(prediction_px)
+    error = np.abs(prediction - truth)
+    return [
+        Panel(sample["left"], title, shape=truth.shape),
+        disparity_panel(truth, "ground truth"),
+        disparity_panel(prediction, "prediction"),
+        Panel(error, f"error, mean {np.nanmean(error):.1f} px", ERROR_COLOURS, ERROR_MAX * truth.shape[1]),
+    ]
 
 
 def prediction_figure(sample, prediction_px, label: str) -> Figure:
     """Image, ground truth, prediction and absolute error of one sample, with colour bars in pixels."""
-    truth = np.asarray(sample["disparity_px"])
-    fig, axes = _panels(2, 2, truth.shape, f"Prediction against ground truth\n{label}")
-    axes = axes.ravel()
-    _draw_comparison(axes, sample, np.asarray(prediction_px), sample["name"])
-    _colour_bar(axes[1], axes[1], "disparity [px]")
-    _colour_bar(axes[2], axes[2], "disparity [px]")
-    _colour_bar(axes[3], axes[3], "absolute error [px]")
+    panels = _comparison(sample, prediction_px, sample["name"])
+    fig = grid(panels, 2, f"Prediction against ground truth\n{label}")
+    for ax, quantity in zip(fig.axes[1:], ("disparity", "disparity", "absolute error"), strict=True):
+        _colour_bar(ax, ax, f"{quantity} [px]")
     return fig
 
 
 def best_median_worst(samples, predictions_px, titles, label: str) -> Figure:
     """Columns: samples (best, median, worst), named by `titles`. Rows: image, truth, prediction, error."""
-    shape = np.asarray(samples[0]["disparity_px"]).shape
-    fig, axes = _panels(4, len(samples), shape, f"Best, median and worst image\n{label}")
-    for column, sample, prediction, title in zip(axes.T, samples, predictions_px, titles, strict=True):
-        _draw_comparison(column, sample, np.asarray(prediction), title)
-    _colour_bar(axes[1, -1], axes[1:3], "disparity [px]")
-    _colour_bar(axes[3, -1], axes[3], "error [px]")
+    columns = [_comparison(*column) for column in zip(samples, predictions_px, titles, strict=True)]
+    panels = [panel for row in zip(*columns, strict=True) for panel in row]
+    fig = grid(panels, len(columns), f"Best, median and worst image\n{label}")
+    _, *maps, errors = np.reshape(fig.axes, (4, -1))
+    _colour_bar(maps[0][-1], np.stack(maps), "disparity [px]")
+    _colour_bar(errors[-1], errors, "error [px]")
+    return fig
+
+
+def map_panels(maps: dict, truth: np.ndarray) -> list[Panel]:
+    """Maps in pixels, titled with their name and mean error (EPE). maps: {name: (H, W) disparity in px}."""
+    epe = {name: np.nanmean(np.abs(np.asarray(disparity) - truth)) for name, disparity in maps.items()}
+    return [disparity_panel(disparity, f"{name}\nEPE {epe[name]:.1f} px") for name, disparity in maps.items()]
+
+
+def map_grid(image, maps: dict, truth_px, label: str, title: str) -> Figure:
+    """`map_panels` between the image and its ground truth."""
+    truth = np.asarray(truth_px)
+    panels = [Panel(image, "left view", shape=truth.shape), *map_panels(maps, truth)]
+    panels.append(disparity_panel(truth, "ground truth"))
+    return grid(panels, min(4, len(panels)), f"{title}\n{label}", bar="disparity [px]")
+
+
+def two_by_two(
+    train_image, train_disparity, test_image, test_disparity, label: str, unseen: str = "unseen test image"
+) -> Figure:
+    """The course project's figure: a training image and an unseen one with their maps (fractions of the width)."""
+    rows = {"training image": (train_image, train_disparity), unseen: (test_image, test_disparity)}
+    panels = []
+    for title, (image, disparity) in rows.items():
+        panels.append(Panel(image, title, shape=disparity.shape))
+        panels.append(disparity_panel(disparity, "predicted disparity", DISPARITY_MAX))
+    fig = grid(panels, 2, f"Trained on, and never seen\n{label}")
+    _colour_bar(fig.axes[1], fig.axes[1::2], "disparity [fraction of image width]")
     return fig
 
 
@@ -60,188 +165,103 @@ def reconstruction_figure(sample, disparity: Tensor, label: str) -> Figure:
     d_left = F.interpolate(disparity[None, None].float(), size=left.shape[-2:], mode="bilinear")
     rebuilt = warp_horizontal(right[None], -d_left)[0]
     difference = (rebuilt - left).abs().mean(0)
-    fig, axes = _panels(1, 3, left.shape[-2:], f"The left view, rebuilt from the right one\n{label}")
-    for ax, picture, title in zip(axes[0], (left, rebuilt), ("left view", "right view, warped"), strict=False):
-        _show_picture(ax, picture, title)
-    axes[0, 2].imshow(difference.numpy(), cmap="Greys", vmin=0, vmax=0.5)
-    axes[0, 2].set_title(f"difference, mean {difference.mean():.3f}", fontsize=10)
-    fig.colorbar(axes[0, 2].images[0], ax=axes[0, 2], label="mean difference [0-1]", extend="max", shrink=0.75)
+    panels = [Panel(left, "left view"), Panel(rebuilt, "right view, warped")]
+    panels.append(Panel(difference, f"difference, mean {difference.mean():.3f}", "Greys", 0.5))
+    fig = grid(panels, 3, f"The left view, rebuilt from the right one\n{label}")
+    _colour_bar(fig.axes[2], fig.axes[2], "mean difference [0-1]")
     return fig
+
+
+def pairs_strip(samples, label: str, title: str = "Stereo pairs") -> Figure:
+    """Stereo pairs, one per row: left, right."""
+    panels = []
+    for sample in samples:
+        panels += [Panel(sample["left"], f"{sample['name']}, left"), Panel(sample["right"], "right")]
+    return grid(panels, 2, f"{title}\n{label}", width=9)
+
+
+def photo_sheet(picture, disparity, depth_m, label: str) -> Figure:
+    """A photo, its relative disparity (fraction of the width) and, unless `depth_m` is None, its depth up to 80 m."""
+    title = "relative disparity" if depth_m is not None else "relative disparity, no metres"
+    panels = [Panel(picture, "photo"), disparity_panel(disparity, title, DISPARITY_MAX)]
+    if depth_m is not None:
+        panels.append(Panel(depth_m, "depth", "viridis_r", 80))
+    fig = grid(panels, len(panels), label)
+    for ax, name in zip(fig.axes[1:], ("share of width", "depth [m]"), strict=False):
+        _colour_bar(ax, ax, name)
+    return fig
+
+
+def colour_disparity(disparity: np.ndarray) -> np.ndarray:
+    """(H, W) disparity -> (H, W, 3) uint8 colours, black (0) to light yellow (`DISPARITY_MAX` and above)."""
+    return matplotlib.colormaps[DISPARITY_COLOURS](np.asarray(disparity) / DISPARITY_MAX, bytes=True)[..., :3]
+
+
+# ---- Curves and points ----
 
 
 def loss_curves(history, label: str) -> Figure:
     """Each loss term against the epoch, training and validation.
 
-    history: DataFrame with `epoch` and columns `train_TERM`, `validation_TERM` (either may lack)
+    history: DataFrame with `epoch` and columns `train_TERM` and `validation_TERM`, either of which may be missing
     """
     columns = [c for c in history.columns if c.startswith(("train_", "validation_"))]
     long = history.melt("epoch", columns, var_name="column", value_name="loss").dropna()
     long[["data", "term"]] = long["column"].str.split("_", n=1, expand=True)
-    terms = list(long["term"].unique())
-    fig, axes = plt.subplots(1, len(terms), figsize=(3 * len(terms), 3.2), layout="constrained", squeeze=False)
-    plt.close(fig)
-    for ax, term in zip(axes[0], terms, strict=True):
-        rows, last = long[long["term"] == term], ax is axes[0, -1]
-        colours = {"train": LEFT, "validation": RIGHT}
-        sns.lineplot(rows, x="epoch", y="loss", hue="data", palette=colours, errorbar=None, legend=last, ax=ax)
-        if 0 < 3 * rows["loss"].min() < rows["loss"].max():  # else a logarithmic axis would have no ticks
+    terms = long.groupby("term", sort=False)
+    fig = _figure(3 * len(terms), 3.2)
+    axes = fig.subplots(1, len(terms), squeeze=False)[0]
+    style = {"palette": {"train": LEFT, "validation": RIGHT}, "errorbar": None}
+    for ax, (term, rows) in zip(axes, terms, strict=True):
+        sns.lineplot(rows, x="epoch", y="loss", hue="data", legend=ax is axes[-1], ax=ax, **style)
+        if 0 < 3 * rows["loss"].min() < rows["loss"].max():  # otherwise a logarithmic axis would have no ticks
             ax.set_yscale("log")
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5), numticks=20))
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_formatter("")
         ax.set_title(f"{term}{' (log scale)' * (ax.get_yscale() == 'log')}", fontsize=10)
-        ax.set_ylabel("loss" if ax is axes[0, 0] else "")
+        ax.set_ylabel("loss" if ax is axes[0] else "")
         ax.grid(alpha=0.3)
-        sns.despine(ax=ax)
-    axes[0, -1].legend(frameon=False, fontsize=9)
+    ax.legend(frameon=False, fontsize=9)
+    sns.despine(fig)
     fig.suptitle(f"Loss per epoch\n{label}", fontsize=12)
     return fig
 
 
-def two_by_two(
-    train_image, train_disparity, test_image, test_disparity, label: str, unseen: str = "unseen test image"
-) -> Figure:
-    """The course project's figure: a training and an unseen image with their maps (fractions of the width)."""
-    fig, axes = _panels(2, 2, train_disparity.shape, f"Trained on, and never seen\n{label}")
-    for row, image, disparity, name in zip(
-        axes, (train_image, test_image), (train_disparity, test_disparity), ("training image", unseen), strict=True
-    ):
-        _show_picture(row[0], image, name)
-        _show_disparity(row[1], np.asarray(disparity), "predicted disparity", DISPARITY_MAX)
-    _colour_bar(axes[0, 1], axes[:, 1], "disparity [fraction of image width]")
-    return fig
+def draw_runs(ax, runs, metric: str, axis: str, band: bool = False, legend: bool = True) -> None:
+    """A row per arm of an experiment, a point per run, a colour per seed.
 
-
-def labels_figure(samples: dict, label: str) -> Figure:
-    """Left views with the disparity to learn from; a guess, which is not, is grey. samples: {name: labelled Sample}."""
-    shape = next(iter(samples.values()))["left"].shape[1:]
-    fig, axes = _panels(2, len(samples), shape, f"Disparity to learn from\n{label}")
-    for (image, disparity), (name, sample) in zip(axes.T, samples.items(), strict=True):
-        _show_picture(image, sample["left"], name)
-        known = np.asarray(sample["disparity"][0])
-        _show_disparity(disparity, np.where(known > 0, known, np.nan), "disparity", DISPARITY_MAX)
-    _colour_bar(axes[1, -1], axes, "disparity [fraction of image width]")
-    return fig
-
-
-def map_grid(image, maps: dict, truth_px, label: str, title: str) -> Figure:
-    """Named maps with their mean error, between image and ground truth. maps: {name: (H, W) disparity in px}."""
-    truth = np.asarray(truth_px)
-    columns = min(4, len(maps) + 2)
-    fig, axes = _panels(-(-(len(maps) + 2) // columns), columns, truth.shape, f"{title}\n{label}")
-    spare = iter(axes.ravel())
-    _show_picture(next(spare), image, "left view", truth.shape)
-    for name, disparity in maps.items():
-        _show_disparity(next(spare), np.asarray(disparity), f"{name}\n{_epe(disparity, truth)}")
-    last = next(spare)
-    _show_disparity(last, truth, "ground truth")
-    for ax in spare:
-        ax.remove()
-    _colour_bar(last, fig.axes, "disparity [px]")
-    return fig
-
-
-def arms_figure(maps: dict, truth_px, scores, label: str) -> Figure:
-    """One map of each arm of an experiment, then EPE and D1 of all its runs.
-
-    maps:   {arm: (H, W) disparity in px}
-    scores: DataFrame with a row per run: `arm`, `seed`, `epe` (px), `d1_all` (percent)
+    runs: DataFrame with a row per run: `arm`, `seed` and the column `metric`, called `axis` in the figure
+    band: also from the lowest to the highest run of each arm, with a tick at the mean
     """
-    truth = np.asarray(truth_px)
-    columns = min(4, len(maps))
-    rows = -(-len(maps) // columns)
-    height = rows * (11 / columns * truth.shape[0] / truth.shape[1] + 0.4)
-    fig = plt.figure(figsize=(12, height + 0.4 * len(maps) + 1.8), layout="constrained")
-    plt.close(fig)
-    above, below = fig.subfigures(2, 1, height_ratios=(height, 0.4 * len(maps) + 1))
-    axes = above.subplots(rows, columns, squeeze=False)
-    for ax in axes.ravel():
-        ax.axis("off")
-    for ax, (arm, disparity) in zip(axes.ravel(), maps.items(), strict=False):
-        _show_disparity(ax, np.asarray(disparity), f"{arm}\n{_epe(disparity, truth)}")
-    _colour_bar(axes[0, 0], axes, "disparity [px]")
-    named = scores.assign(seed="seed " + scores["seed"].astype(str))
-    for ax, metric in zip(below.subplots(1, 2, sharey=True), ("epe", "d1_all"), strict=True):
-        colours = {"hue": "seed", "palette": "colorblind", "legend": metric == "d1_all"}
-        sns.stripplot(named, x=metric, y="arm", order=list(maps), jitter=False, size=7, ax=ax, **colours)
-        name = {"epe": "EPE [px]", "d1_all": "D1 [% of pixels]"}[metric]
-        ax.set(xlabel=f"{name}, a point per run", ylabel="", xlim=(0, None))
-        ax.grid(alpha=0.3)
-        sns.despine(ax=ax)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    fig.suptitle(f"What each change does\n{label}", fontsize=12)
-    return fig
-
-
-def spread_figure(runs, metric: str, axis: str, baseline: float, label: str) -> Figure:
-    """A row per arm of an experiment: a point per run, a band from the lowest to the highest, a tick at the mean.
-
-    runs:     DataFrame with a row per run: `arm`, `seed` and the column `metric`, called `axis` in the figure
-    baseline: what is reached without learning
-    """
-    arms = runs.groupby("arm", sort=False)[metric].agg(["mean", "min", "max"])
-    fig, ax = plt.subplots(figsize=(10, 0.4 * len(arms) + 1.5), layout="constrained")
-    plt.close(fig)
+    style = {"palette": "colorblind", "jitter": False, "size": 7, "legend": legend}
     named = runs.assign(seed="seed " + runs["seed"].astype(str))
-    sns.stripplot(named, x=metric, y="arm", hue="seed", palette="colorblind", jitter=False, size=7, ax=ax)
-    rows = range(len(arms))
-    ax.hlines(rows, arms["min"], arms["max"], color="0.85", linewidth=10, zorder=0)
-    ax.plot(arms["mean"], rows, "|", color="black", markersize=20, markeredgewidth=2, label="mean")
-    ax.axvline(baseline, color="0.4", linestyle="--", label="pixel-mean baseline")
-    ax.set(xlabel=axis, ylabel="", ylim=(len(arms) - 0.4, -0.6))
-    ax.set_title(f"Same budget, same seeds\n{label}", fontsize=12)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, markerscale=0.7)
-    ax.grid(axis="x", alpha=0.3)
+    sns.stripplot(named, x=metric, y="arm", hue="seed", ax=ax, **style)
+    if band:
+        arms = runs.groupby("arm", sort=False)[metric]
+        rows = range(len(arms))
+        ax.hlines(rows, arms.min(), arms.max(), color="0.85", linewidth=10, zorder=0)
+        ax.plot(arms.mean(), rows, "|", color="black", markersize=20, markeredgewidth=2, label="mean")
+    ax.set(xlabel=axis, ylabel="")
     sns.despine(ax=ax)
-    return fig
 
 
-def pairs_strip(samples, label: str, title: str = "Stereo pairs") -> Figure:
-    """Stereo pairs, one row each: left, right."""
-    fig, axes = _panels(len(samples), 2, samples[0]["left"].shape[-2:], f"{title}\n{label}", width=9)
-    for row, sample in zip(axes, samples, strict=True):
-        _show_picture(row[0], sample["left"], f"{sample['name']}, left")
-        _show_picture(row[1], sample["right"], "right")
-    return fig
+def scanline_figure(sample, row: int, piece: np.ndarray, cost, label: str) -> Figure:
+    """A piece of one left scanline, and the place on the right scanline where it fits best.
 
-
-def anaglyph(left, right) -> np.ndarray:
-    """(H, W, 3) picture for red-cyan glasses: red from the left view, green and blue from the right."""
-    return np.dstack((_picture(left)[..., 0], _picture(right)[..., 1:]))
-
-
-def matching_cost(left, right, row: int, column: int, half_width: int, max_shift_px: int) -> np.ndarray:
-    """(max_shift_px + 1,) mean absolute difference between a piece of one left scanline and the right scanline.
-
-    The piece is columns `column` +- `half_width`; entry s compares it with the right one s pixels further left.
-    Shifts that leave the image are NaN.
+    sample: labelled pair at full size
+    piece:  columns of the piece
+    cost:   cost[s] is the difference between the piece and the right scanline s px further left
     """
-    left_row, right_row = _picture(left)[row], _picture(right)[row]
-    start, stop = column - half_width, column + half_width + 1
-    if start < 0 or stop > len(left_row):
-        raise ValueError(f"column {column} +- {half_width} leaves an image {len(left_row)} px wide")
-    cost = np.full(max_shift_px + 1, np.nan)
-    for shift in range(min(max_shift_px, start) + 1):
-        cost[shift] = np.abs(left_row[start:stop] - right_row[start - shift : stop - shift]).mean()
-    return cost
-
-
-def scanline_figure(sample, row: int, column: int, label: str, half_width: int = 20, max_shift_px: int = 80) -> Figure:
-    """Slide a piece of one left scanline over the right view and mark the shift where the two agree best.
-
-    sample: pair at full size, with `disparity_px` if the true shift is to be drawn as well
-    """
-    left, right = _picture(sample["left"]), _picture(sample["right"])
-    cost = matching_cost(left, right, row, column, half_width, max_shift_px)
-    best = int(np.nanargmin(cost))
-    piece = np.arange(column - half_width, column + half_width + 1)
-    fig = plt.figure(figsize=(12, 6), layout="constrained")
-    plt.close(fig)
+    left, right = _array(sample["left"]), _array(sample["right"])
+    best, truth = int(np.argmin(cost)), sample["disparity_px"][row, piece[len(piece) // 2]]
+    fig = _figure(12, 6)
     axes = fig.subplot_mosaic([["left", "right"], ["levels", "cost"]], height_ratios=(1.5, 1))
     for side, picture, shift, colour in (("left", left, 0, LEFT), ("right", right, best, RIGHT)):
-        _show_picture(axes[side], picture, f"{side} view, row {row}")
+        _show(axes[side], Panel(picture, f"{side} view, row {row}"))
         axes[side].axhline(row, color="white", linewidth=0.8)
         axes[side].plot(piece[[0, -1]] - shift, [row, row], color=colour, linewidth=5, solid_capstyle="butt")
+        axes[side].set(xlabel="column [px]", ylabel="row [px]" if side == "left" else "")
     grey_left, grey_right = left[row].mean(-1), right[row].mean(-1)
     axes["levels"].plot(piece, grey_left[piece], color=LEFT, label="left")
     axes["levels"].plot(piece, grey_right[piece], color=RIGHT, alpha=0.35, label="right, same columns")
@@ -249,12 +269,8 @@ def scanline_figure(sample, row: int, column: int, label: str, half_width: int =
     axes["levels"].set(xlabel="column in the left view [px]", ylabel="grey level [0-1]")
     axes["cost"].plot(cost, color="0.25")
     axes["cost"].plot(best, cost[best], "o", color=RIGHT, label=f"smallest difference: {best} px")
-    truth = np.asarray(sample["disparity_px"])[row, column] if "disparity_px" in sample else np.nan
-    if np.isfinite(truth):
-        axes["cost"].axvline(truth, color=TRUTH, linestyle="--", label=f"ground truth: {truth:.1f} px")
+    axes["cost"].axvline(truth, color=TRUTH, linestyle="--", label=f"ground truth: {truth:.1f} px")
     axes["cost"].set(xlabel="shift = disparity [px]", ylabel="mean difference [0-1]", ylim=(0, None))
-    axes["left"].set(xlabel="column [px]", ylabel="row [px]")
-    axes["right"].set(xlabel="column [px]")
     for name in ("levels", "cost"):
         axes[name].legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
         sns.despine(ax=axes[name])
@@ -262,147 +278,47 @@ def scanline_figure(sample, row: int, column: int, label: str, half_width: int =
     return fig
 
 
-def disparity_histogram(maps: dict, label: str) -> Figure:
-    """How often each disparity occurs. maps: {name: (H, W) disparity in px; NaN = unknown}."""
-    fig, ax = plt.subplots(figsize=(8, 3.5), layout="constrained")
-    plt.close(fig)
-    known = {name: values[np.isfinite(values)] for name, values in ((n, np.asarray(m)) for n, m in maps.items())}
-    bins = np.linspace(0, max(np.percentile(v, 99.9) for v in known.values()), 80)
-    style = {"element": "step", "alpha": 0.25, "palette": sns.color_palette("colorblind", len(known))}
-    sns.histplot(known, bins=bins, stat="percent", common_norm=False, ax=ax, **style)
-    ax.set(xlabel="disparity [px]", ylabel="share of pixels [%]", xlim=(0, bins[-1]))
-    ax.set_title(f"How often each disparity occurs\n{label}", fontsize=12)
-    sns.despine(ax=ax)
-    return fig
-
-
-def cost_figure(table, exponent: float, label: str) -> Figure:
-    """Time of a training step against the pixels it sees, both logarithmic, and the power law fitted to all.
-
-    table: DataFrame of `benchmark.cost`: `varied` ("batch size" or "image size"), `megapixels`, `step_s`
-    """
-    fig, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    plt.close(fig)
-    x, y = table["megapixels"], table["step_s"]
-    constant = np.exp((np.log(y) - exponent * np.log(x)).mean())
-    ends = np.array([x.min(), x.max()])
-    ax.plot(ends, constant * ends**exponent, color="0.6", label=f"pixels to the power {exponent:.2f}")
-    for colour, (varied, rows) in zip((LEFT, RIGHT), table.groupby("varied"), strict=False):
-        ax.plot(rows["megapixels"], rows["step_s"], "o", color=colour, label=f"{varied} varied")
-    ax.set(xscale="log", yscale="log", xlabel="pixels of a batch [millions]", ylabel="training step [s]")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("")
-    ax.set_title(f"Cost against work\n{label}", fontsize=12)
-    ax.legend(frameon=False)
-    ax.grid(alpha=0.3)
-    sns.despine(ax=ax)
-    return fig
-
-
-def photo_sheet(picture, disparity, depth_m, label: str) -> Figure:
-    """A photo, its relative disparity (fraction of the width) and, unless `depth_m` is None, its depth up to 80 m."""
-    count = 2 if depth_m is None else 3
-    fig, axes = _panels(1, count, picture.shape[:2], label)
-    _show_picture(axes[0, 0], picture, "photo")
-    title = "relative disparity, no metres" if depth_m is None else "relative disparity"
-    _show_disparity(axes[0, 1], disparity, title, DISPARITY_MAX)
-    _colour_bar(axes[0, 1], axes[0, 1], "share of width")
-    if depth_m is not None:
-        _show_map(axes[0, 2], depth_m, "viridis_r", 80, "depth")
-        _colour_bar(axes[0, 2], axes[0, 2], "depth [m]")
-    return fig
-
-
 def point_cloud_figure(image, disparity_px, focal_px: float, baseline_m: float, label: str) -> Figure:
     """The scene as coloured points: seen from beside and above the camera, and straight from above in metres.
 
-    image: same size as disparity_px; 120,000 points at most are drawn, every n-th row and column; no sky (80 m).
+    image: same size as disparity_px; every n-th row and column is drawn, at most 120,000 points; none beyond 80 m.
+    Raises ValueError if no pixel is nearer than 80 m.
     """
     step = int(np.ceil(np.sqrt(np.size(disparity_px) / 120_000)))
-    picture, disparity = _picture(image)[::step, ::step], np.asarray(disparity_px)[::step, ::step] / step
+    picture, disparity = _array(image)[::step, ::step], np.asarray(disparity_px)[::step, ::step] / step
     xyz, colours = to_points_m(picture, disparity, focal_px / step, baseline_m)
     if not len(xyz):
-        raise ValueError("no pixel is nearer than 80 m: look at the disparity, or at focal length and baseline")
+        raise ValueError("no pixel is nearer than 80 m: check the disparity, the focal length and the baseline")
     near = xyz[:, 2] <= np.percentile(xyz[:, 2], 98)  # the few farthest points would shrink all others
     xyz, colours = xyz[near], colours[near] / 255
-    fig, (oblique, above) = plt.subplots(1, 2, figsize=(12, 4), layout="compressed", width_ratios=(1.6, 1))
-    plt.close(fig)
-    # A pixel covers more of the scene the farther it is; drawn that wide, points leave no gaps.
+    fig = _figure(12, 4, "compressed")
+    oblique, above = fig.subplots(1, 2, width_ratios=(1.6, 1))
+    # A pixel covers more of the scene the farther away it is; points drawn that wide leave no gaps.
     breadth_m = 1.5 * xyz[:, 2] * step / focal_px
-    u, v, distance = _seen_from(xyz, yaw=np.radians(18), pitch=np.radians(18))
-    order = np.argsort(-distance)  # far points first, so that near ones cover them
-    area = (500 / np.ptp(u) * breadth_m / distance).clip(0.5, 12)[order] ** 2  # the panel is 500 points wide
-    oblique.scatter(u[order], v[order], s=area, c=colours[order], marker="s", linewidths=0, rasterized=True)
-    oblique.set(aspect="equal", xticks=[], yticks=[], facecolor="0.1")
-    oblique.set_title("from the left and above", fontsize=10)
+    u, v, distance = _seen_obliquely(xyz)
+    points = 500 / np.ptp(u) * breadth_m / distance  # the panel is 500 points wide
+    _scatter(oblique, u, v, points, colours, np.argsort(-distance), "from the left and above")
+    oblique.set(xticks=[], yticks=[])
+    points = 250 / max(np.ptp(xyz[:, 2]), 1e-3) * breadth_m
     order = np.argsort(-xyz[:, 1])  # y points down: the highest points are drawn last
-    area = (250 / max(np.ptp(xyz[:, 2]), 1e-3) * breadth_m).clip(0.5, 12)[order] ** 2
-    above.scatter(xyz[order, 0], xyz[order, 2], s=area, c=colours[order], marker="s", linewidths=0, rasterized=True)
-    above.set(aspect="equal", facecolor="0.1", xlabel="to the right [m]", ylabel="depth [m]")
-    above.set_title("from straight above", fontsize=10)
+    _scatter(above, xyz[:, 0], xyz[:, 2], points, colours, order, "from straight above")
+    above.set(xlabel="to the right [m]", ylabel="depth [m]")
     fig.suptitle(f"The scene in three dimensions\n{label}", fontsize=12)
     return fig
 
 
-def _seen_from(xyz: np.ndarray, yaw: float, pitch: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Perspective picture coordinates (right, up) and distance, from a camera turned about the middle of the scene."""
+def _seen_obliquely(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Perspective image coordinates (right, up) and distance, from a camera turned about the middle of the scene."""
     pivot = np.array([0, 0, np.median(xyz[:, 2])])
-    turn = np.array([[np.cos(yaw), 0, -np.sin(yaw)], [0, 1, 0], [np.sin(yaw), 0, np.cos(yaw)]])
-    tilt = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
-    x, y, z = ((xyz - pivot) @ turn.T @ tilt.T + 1.2 * pivot).T
+    turn = Rotation.from_euler("yx", (-18, -18), degrees=True)
+    x, y, z = (turn.apply(xyz - pivot) + 1.2 * pivot).T
     z = z.clip(0.1)
     return x / z, -y / z, z
 
 
-def _panels(rows: int, columns: int, shape, title: str, width: float = 12):
-    """Figure and (rows, columns) axes for pictures of `shape`."""
-    aspect = min(shape[0] / shape[1], 2)
-    height = rows * ((width - 1) / columns * aspect + 0.3) + 0.7  # an inch of the width for the colour bar
-    fig, axes = plt.subplots(rows, columns, figsize=(width, height), layout="compressed", squeeze=False)
-    plt.close(fig)  # else a notebook shows it twice: once as the cell's value, once because it is open
-    for ax in axes.ravel():
-        ax.axis("off")
-    fig.suptitle(title, fontsize=12)
-    return fig, axes
-
-
-def _picture(image) -> np.ndarray:
-    """(3, H, W) tensor or (H, W, 3) array -> (H, W, 3) array."""
-    return image.detach().cpu().permute(1, 2, 0).numpy() if isinstance(image, Tensor) else np.asarray(image)
-
-
-def _show_picture(ax, image, title: str, shape=None) -> None:
-    picture = _picture(image)
-    h, w = shape or picture.shape[:2]
-    ax.imshow(picture, extent=(0, w, h, 0))  # an image at network size is shown at full size
+def _scatter(ax, x, y, points, colours, order, title: str) -> None:
+    """Squares `points` wide in typographic points; later ones in `order` cover earlier ones."""
+    area = points.clip(0.5, 12)[order] ** 2
+    ax.scatter(x[order], y[order], s=area, c=colours[order], marker="s", linewidths=0, rasterized=True)
+    ax.set(aspect="equal", facecolor="0.1")
     ax.set_title(title, fontsize=10)
-
-
-def _show_map(ax, values: np.ndarray, colours: str, largest: float, title: str) -> None:
-    cmap = matplotlib.colormaps[colours].with_extremes(bad=UNKNOWN)
-    h, w = values.shape
-    ax.imshow(values, cmap=cmap, vmin=0, vmax=largest, interpolation="nearest", extent=(0, w, h, 0))
-    ax.set_title(title, fontsize=10)
-
-
-def _show_disparity(ax, values: np.ndarray, title: str, largest: float | None = None) -> None:
-    _show_map(ax, values, DISPARITY_COLOURS, largest or DISPARITY_MAX * values.shape[1], title)
-
-
-def _draw_comparison(axes, sample, prediction: np.ndarray, name: str) -> None:
-    truth = np.asarray(sample["disparity_px"])
-    error = np.abs(prediction - truth)
-    _show_picture(axes[0], sample["left"], name, truth.shape)
-    _show_disparity(axes[1], truth, "ground truth")
-    _show_disparity(axes[2], prediction, "prediction")
-    _show_map(axes[3], error, ERROR_COLOURS, ERROR_MAX * truth.shape[1], f"error, mean {np.nanmean(error):.1f} px")
-
-
-def _epe(disparity, truth: np.ndarray) -> str:
-    return f"EPE {np.nanmean(np.abs(np.asarray(disparity) - truth)):.1f} px"
-
-
-def _colour_bar(panel, beside, label: str) -> None:
-    panel.figure.colorbar(panel.images[0], ax=beside, label=label, extend="max", shrink=0.9, pad=0.015)

@@ -1,8 +1,8 @@
-"""Depth of any picture: read it, predict, write what can be looked at, measured or turned about in space.
+"""Depth of any photo: read it, predict its disparity, write maps, depth and point clouds.
 
-A network predicts disparity as a fraction of the picture's width. Metres need the camera's focal length (in pixels
-of the picture as it is stored, turned upright) and the baseline of the stereo pairs that the network was trained on,
-and hold for pictures like those; without both, results are called relative disparity and no metres are written.
+A network predicts disparity as a fraction of the image width. Metres need the camera's focal length (in pixels of
+the stored photo, turned upright) and the baseline of the stereo pairs that the network was trained on, and they hold
+only for photos like those. Without both, the result is called relative disparity and no metres are written.
 """
 
 import glob
@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,22 +32,22 @@ MAX_SIDE = 2048  # results are at most this long, which bounds memory and file s
 
 
 class Photo(NamedTuple):
-    picture: np.ndarray  # (H, W, 3) float32 in [0, 1], upright, at most MAX_SIDE long
-    full_width: int  # of the upright picture in its file
+    picture: np.ndarray  # (H, W, 3) float32 in [0, 1], upright, H and W at most MAX_SIDE
+    full_width: int  # of the upright photo in its file
 
 
 class Camera(NamedTuple):
-    focal_px: float  # of the full-size picture
+    focal_px: float  # of the full-size photo
     baseline_m: float
 
 
-# ---- Reading pictures ----
+# ---- Reading photos ----
 
 
 def read_photo(source: str | Path | Image.Image) -> Photo:
-    """Any picture that Pillow reads: upright, RGB, transparent parts on white, reduced to MAX_SIDE.
+    """Any image that Pillow reads: upright, RGB, transparent parts white, reduced to MAX_SIDE.
 
-    Raises FileNotFoundError; ValueError if the file is empty, damaged, no picture or too large to unpack.
+    Raises FileNotFoundError; ValueError if the file is empty, damaged, not an image or too large to decode.
     """
     if isinstance(source, Image.Image):
         return prepared(source)
@@ -57,20 +58,20 @@ def read_photo(source: str | Path | Image.Image) -> Photo:
         raise ValueError(f"{path} is empty (0 bytes): copy it again")
     try:
         with warnings.catch_warnings():
-            # Small files can claim any size. Pillow warns from 89 megapixels on; here that is the end.
+            # Small files can claim any size. Pillow warns above 89 megapixels; here that is an error.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return prepared(image)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is too large ({error}): reduce it to below 89 megapixels") from error
     except UNREADABLE as error:
-        raise ValueError(f"{path} is no picture that can be read ({error}): convert it to PNG or JPEG") from error
+        raise ValueError(f"{path} is not a readable image ({error}): convert it to PNG or JPEG") from error
 
 
 def prepared(image: Image.Image) -> Photo:
     turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations that exchange width and height
     full_width = image.height if turned else image.width
-    image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # JPEG can unpack at 1/2, 1/4 or 1/8, without the memory of the whole
+    image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # JPEG decodes at 1/2, 1/4 or 1/8 in a fraction of the memory
     image = as_rgb(ImageOps.exif_transpose(image))
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
     return Photo(np.asarray(image, dtype=np.float32) / 255, full_width)
@@ -88,9 +89,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def find_photos(names: list[str | Path]) -> list[Path]:
-    """Files as named, pictures in folders, and what glob patterns match. Names without a file stay in the list.
+    """Named files, images in named folders, and matches of glob patterns. Missing files stay in the list.
 
-    Raises ValueError for a folder without pictures and a pattern that matches nothing.
+    Raises ValueError for a folder without images and a pattern without a match.
     """
     photos = []
     for name in map(str, names):
@@ -101,7 +102,7 @@ def find_photos(names: list[str | Path]) -> list[Path]:
         else:
             found = [Path(name)]
         if not found:
-            raise ValueError(f"{name} holds no picture ({', '.join(SUFFIXES)}): check the folder or pattern")
+            raise ValueError(f"{name} matches no image ({', '.join(SUFFIXES)}): check the folder or pattern")
         photos += found
     return list(dict.fromkeys(photos))
 
@@ -126,10 +127,11 @@ def predict_photos(
 ) -> dict[Path, str]:
     """Predict every photo, post-processed, and write the files of `write_results` into `folder`.
 
-    size:    (height, width) of the images that the network gets; photos of any aspect are squeezed to it
-    returns: messages of the photos that failed; all others are done
-    Raises OSError if there can be no such folder, ValueError if `ply` is asked for without a camera, or for a camera
-    or batch size that is not positive.
+    size:    (height, width) of the images that the network gets; photos of any aspect ratio are resized to it
+    ply:     write point clouds too, which need a camera
+    returns: error messages by photo; all other photos are done
+    Raises OSError if the folder cannot be made, ValueError if `ply` lacks a camera, and for a camera or batch size
+    that is not positive.
     """
     if ply and camera is None:
         raise ValueError("a point cloud is in metres: give the focal length in pixels and the baseline in metres")
@@ -139,23 +141,22 @@ def predict_photos(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names, failures = unique_names(photos), {}
-    with tqdm(total=len(photos), desc="predicting", unit="photo") as bar:
-        for start in range(0, len(photos), batch_size):
-            paths, batch = photos[start : start + batch_size], {}
-            for path in paths:
-                with noted(path, failures):
-                    batch[path] = read_photo(path)
-            maps = predict_batch(network, list(batch.values()), size)
-            for (path, photo), disparity in zip(batch.items(), maps, strict=True):
-                with noted(path, failures):
-                    write_results(folder, names[path], photo, disparity, camera, ply)
-            bar.update(len(paths))
+    starts = tqdm(range(0, len(photos), batch_size), desc="predicting", unit="batch")
+    for paths in (photos[start : start + batch_size] for start in starts):
+        batch = {}
+        for path in paths:
+            with noted(path, failures):
+                batch[path] = read_photo(path)
+        maps = predict_batch(network, list(batch.values()), size)
+        for (path, photo), disparity in zip(batch.items(), maps, strict=True):
+            with noted(path, failures):
+                write_results(folder, names[path], photo, disparity, camera, ply)
     return failures
 
 
 @contextmanager
 def noted(path: Path, failures: dict[Path, str]):
-    """What goes wrong with one photo is noted, and the others go on."""
+    """An error of one photo is kept and does not stop the others."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -173,13 +174,13 @@ def predict_batch(network, photos, size: tuple[int, int]) -> list[np.ndarray]:
 
 
 def predict_photo(network, photo: str | Path | Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W, 3) picture in [0, 1] and its (H, W) disparity, a fraction of the width: for notebooks."""
+    """For notebooks: (H, W, 3) photo in [0, 1] and its (H, W) disparity, a fraction of the width."""
     read = read_photo(photo)
     return read.picture, predict_batch(network, [read], size)[0]
 
 
 def ask_for_photo(path: str | Path | None = None) -> str | Path | None:
-    """A photo's path: `path`, else that in MONODEPTH_PHOTO, else on Colab an uploaded file; None if there is none."""
+    """A photo's path: `path`, else MONODEPTH_PHOTO, else on Colab an uploaded file, else None."""
     path = path or os.environ.get("MONODEPTH_PHOTO")
     if not path and "google.colab" in sys.modules:
         from google.colab import files
@@ -192,22 +193,17 @@ def ask_for_photo(path: str | Path | None = None) -> str | Path | None:
 
 
 def unique_names(photos: list[Path]) -> dict[Path, str]:
-    """What result files begin with: the photo's name without suffix, numbered where two have the same."""
-    names, seen = {}, set()
+    """How the names of a photo's results begin: its name without suffix, numbered where photos share one."""
+    names, taken = {}, set()
     for path in photos:
-        name, count = path.stem, 1
-        while name in seen:
-            count += 1
-            name = f"{path.stem}_{count}"
-        seen.add(name)
-        names[path] = name
+        numbered = (f"{path.stem}_{number}" for number in count(2))
+        names[path] = next(name for name in chain([path.stem], numbered) if name not in taken)
+        taken.add(names[path])
     return names
 
 
-def write_results(
-    folder: Path, name: str, photo: Photo, disparity: np.ndarray, camera: Camera | None, ply: bool
-) -> None:
-    """All files of one photo, each named NAME_... in `folder`.
+def write_results(folder: Path, name: str, photo: Photo, disparity, camera: Camera | None, ply: bool) -> None:
+    """Write all files of one photo to `folder`, named NAME_... and, with a camera, those on the right.
 
     relative_disparity.npy  float32, fraction of the width      depth_m.npy  float32, metres
     relative_disparity.png  16 bit, fraction * 65535 / 0.3      depth_m.png  16 bit, metres * 256
@@ -224,7 +220,7 @@ def write_results(
         np.save(folder / f"{name}_depth_m.npy", depth_m)
         write_png16(folder / f"{name}_depth_m.png", depth_m * 256)
         if ply:
-            reduced = photo.picture.shape[1] / photo.full_width  # focal length and disparity shrink alike
+            reduced = photo.picture.shape[1] / photo.full_width  # scales focal length and disparity alike
             points = to_points_m(photo.picture, full_px * reduced, camera.focal_px * reduced, camera.baseline_m)
             write_whole(folder / f"{name}_points.ply", lambda path: write_ply(path, *points))
     figures.photo_sheet(photo.picture, disparity, depth_m, name).savefig(folder / f"{name}_sheet.png", dpi=100)
@@ -235,12 +231,9 @@ def write_png16(path: Path, values: np.ndarray) -> None:
 
 
 def write_ply(path: Path, xyz: np.ndarray, colours: np.ndarray) -> None:
-    """Binary PLY, for MeshLab, Open3D, CloudCompare: x right, y up, z towards the viewer, in metres."""
+    """Binary PLY, for MeshLab, Open3D or CloudCompare: x right, y up, z towards the viewer, in metres."""
     fields = [(axis, "<f4") for axis in "xyz"] + [(colour, "u1") for colour in ("red", "green", "blue")]
-    points = np.empty(len(xyz), dtype=fields)
-    for axis, values in zip("xyz", (xyz * (1, -1, -1)).T, strict=True):
-        points[axis] = values
-    points["red"], points["green"], points["blue"] = colours.T
+    points = np.rec.fromarrays([*(xyz * (1, -1, -1)).T, *colours.T], dtype=fields)
     types = "".join(f"property {'float' if kind == '<f4' else 'uchar'} {name}\n" for name, kind in fields)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{types}end_header\n"
     path.write_bytes(header.encode() + points.tobytes())

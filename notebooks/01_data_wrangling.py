@@ -104,22 +104,23 @@ sys.path.insert(0, str(project_root()))
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from torch.utils.data import Subset
 
 from monodepth_nb import figures
 from monodepth_nb.course.full_set import full_set
-from monodepth_nb.data.motorcycle import motorcycle
-from monodepth_nb.evaluation import evaluate, to_depth_m
-from monodepth_nb.data.kitti import scene_blocks
-from monodepth_nb.data.loading import make_loader
-from monodepth_nb.losses import warp_horizontal
-from monodepth_nb.data.pair_check import check_pair
 from monodepth_nb.course.profiles import choose_profile
 from monodepth_nb.course.results import Record, device_name
+from monodepth_nb.data.kitti import scene_blocks
+from monodepth_nb.data.loading import make_loader
+from monodepth_nb.data.motorcycle import motorcycle
+from monodepth_nb.data.pair_check import check_pair
 from monodepth_nb.data.sample import Sample
-from monodepth_nb.training import choose_device
 from monodepth_nb.data.transforms import MirroredFlip, PairedPhotometric
+from monodepth_nb.evaluation import evaluate, to_depth_m
+from monodepth_nb.losses import warp_horizontal
+from monodepth_nb.training import choose_device
 
 profile = choose_profile()
 record = Record("01_data_wrangling", profile)
@@ -143,7 +144,7 @@ record.figure("pair", figures.pairs_strip([pair], label))
 
 # %%
 fig, ax = plt.subplots(figsize=(8, 5.6), layout="constrained")
-ax.imshow(figures.anaglyph(pair.left, pair.right))
+ax.imshow(torch.stack((pair.left[0], pair.right[1], pair.right[2]), dim=-1))
 ax.set(title=f"Red: left view, cyan: right view\n{label}", xlabel="column [px]", ylabel="row [px]")
 plt.close(fig)
 record.figure("anaglyph", fig)
@@ -157,11 +158,14 @@ record.figure("anaglyph", fig)
 
 # %%
 row, column = 350, 160
-record.figure("scanline", figures.scanline_figure(pair, row, column, label))
+piece = np.arange(column - 20, column + 21)
+left, right = pair.left.numpy(), pair.right.numpy()
+shifts = range(min(80, piece[0]) + 1)  # further, the piece would leave the image
+cost = [np.abs(left[:, row, piece] - right[:, row, piece - shift]).mean() for shift in shifts]
+record.figure("scanline", figures.scanline_figure(pair, row, piece, cost, label))
 
 # %%
-cost = figures.matching_cost(pair.left, pair.right, row, column, half_width=20, max_shift_px=80)
-by_hand_px = int(np.nanargmin(cost))
+by_hand_px = int(np.argmin(cost))
 truth_px = pair.disparity_px[row, column].item()
 print(f"by hand {by_hand_px} px, ground truth {truth_px:.1f} px")
 record.add("scanline", "motorcycle", by_hand_px=by_hand_px, truth_px=truth_px)
@@ -193,6 +197,7 @@ print(
     f"difference at the tyre: {(rebuilt - pair.left)[window].abs().mean():.3f}, by hand it was {cost[by_hand_px]:.3f}"
 )
 print(f"without the shift:      {(pair.right - pair.left)[window].abs().mean():.3f}")
+np.testing.assert_allclose((rebuilt - pair.left)[window].abs().mean(), cost[by_hand_px], atol=1e-4)
 
 # %% [markdown]
 # On bare floor the same search has no clear winner (exercise 2). A network that learns *from* such matches inherits
@@ -274,13 +279,22 @@ for depth in (5, 20, 50):
 # and D1's 3 px, 14.6 px of a KITTI picture, are far more lenient.
 
 # %%
-maps = {sample.name: sample.disparity_px for sample in (data.test[i] for i in range(min(3, len(data.test))))}
-record.figure("histogram", figures.disparity_histogram(maps, street_label))
+samples = [data.test[i] for i in range(min(3, len(data.test)))]
+known = {sample.name: sample.disparity_px[sample.disparity_px.isfinite()].numpy() for sample in samples}
+bins = np.linspace(0, max(np.percentile(values, 99.9) for values in known.values()), 80)
+fig, ax = plt.subplots(figsize=(8, 3.5), layout="constrained")
+style = {"element": "step", "alpha": 0.25, "palette": sns.color_palette("colorblind", len(known))}
+sns.histplot(known, bins=bins, stat="percent", common_norm=False, ax=ax, **style)
+ax.set(xlabel="disparity [px]", ylabel="share of pixels [%]", xlim=(0, bins[-1]))
+ax.set_title(f"How often each disparity occurs\n{street_label}", fontsize=12)
+sns.despine(fig)
+plt.close(fig)
+record.figure("histogram", fig)
 
 # %%
-known = torch.cat([disparity[disparity.isfinite()] for disparity in maps.values()])
+known_px = np.concatenate(list(known.values()))
 twenty_m = test.focal_px * test.baseline_m / 20
-print(f"{(known > twenty_m).float().mean():.0%} of the known pixels are nearer than 20 m ({twenty_m:.1f} px)")
+print(f"{(known_px > twenty_m).mean():.0%} of the known pixels are nearer than 20 m ({twenty_m:.1f} px)")
 
 # %% [markdown]
 # The highest bars are at small disparities, yet these are not the majority: *in the stored run* most pixels are

@@ -77,18 +77,18 @@ from tqdm import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.course.full_set import full_set
+from monodepth_nb.course.profiles import choose_profile
+from monodepth_nb.course.results import Record, device_name
 from monodepth_nb.data.motorcycle import motorcycle
+from monodepth_nb.data.sample import Sample
+from monodepth_nb.data.transforms import MirroredFlip
 from monodepth_nb.evaluation import disparity_metrics, left_disparity, network_predictor, to_pixels
 from monodepth_nb.inference import ask_for_photo, predict_photo
 from monodepth_nb.losses import MonodepthLoss, appearance_loss, warp_horizontal
 from monodepth_nb.networks import DispResNet
-from monodepth_nb.pretrained import available, remembered_features
-from monodepth_nb.course.profiles import choose_profile
-from monodepth_nb.course.results import Record, device_name
-from monodepth_nb.data.sample import Sample
+from monodepth_nb.pretrained import available, cached_features
 from monodepth_nb.streets.scene import ROAD
 from monodepth_nb.training import TrainConfig, choose_device, fit, seed_everything
-from monodepth_nb.data.transforms import MirroredFlip
 
 profile = choose_profile()
 data = full_set(profile)  # streets, for two questions that a motorcycle cannot answer
@@ -413,7 +413,18 @@ what_if.groupby("arm", sort=False)[["epe", "d1_all"]].agg(["mean", "min", "max"]
 
 # %%
 after = f"after {profile.defect_epochs} steps, maps of the last seed; {label}"
-record.figure("what_if", figures.arms_figure(examples, truth_px, what_if, after))
+fig = plt.figure(figsize=(12, 9.5), layout="constrained")
+above, below = fig.subfigures(2, 1, height_ratios=(4.5, 4.2))
+figures.draw_panels(above.subplots(2, 4), figures.map_panels(examples, truth_px), bar="disparity [px]")
+units = {"epe": "EPE [px]", "d1_all": "D1 [% of pixels]"}
+for ax, metric in zip(below.subplots(1, 2, sharey=True), units, strict=True):
+    figures.draw_runs(ax, what_if, metric, f"{units[metric]}, a point per run", legend=metric == "d1_all")
+    ax.set_xlim(0, None)
+    ax.grid(alpha=0.3)
+ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+fig.suptitle(f"What each change does\n{after}", fontsize=12)
+plt.close(fig)
+record.figure("what_if", fig)
 
 # %% [markdown]
 # **Observation.** An arm differs from *as it should be* only if its points do not overlap with those of that row; one
@@ -438,7 +449,7 @@ record.figure("what_if", figures.arms_figure(examples, truth_px, what_if, after)
 # %%
 frozen = partial(DispResNet, encoder=profile.encoder, width=profile.width)
 encoders = available(
-    {"frozen ImageNet": partial(frozen, weights="default"), "frozen random": partial(frozen, weights="random")}
+    {"frozen ImageNet": partial(frozen, weights="imagenet"), "frozen random": partial(frozen, weights="random")}
 )
 encoder_rows = []
 for seed in tqdm(range(profile.seeds), desc="encoders", unit="seed"):
@@ -446,7 +457,7 @@ for seed in tqdm(range(profile.seeds), desc="encoders", unit="seed"):
         seed_everything(seed)
         model = build()
         config = TrainConfig(epochs=profile.defect_epochs, batch_size=1, learning_rate=profile.learning_rate, seed=seed)
-        with remembered_features(model):  # the picture never changes, so neither do its frozen features
+        with cached_features(model):  # the picture never changes, so neither do its frozen features
             run = fit(model, [pair], config, progress=False)
         result = score(network_predictor(model, profile.image_size)(pair))
         encoder_rows.append({"encoder": name, "seed": seed, "loss": run["train_total"].iloc[-1], **result})

@@ -70,14 +70,15 @@ from functools import partial
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from tqdm import tqdm
 
 from monodepth_nb import figures
+from monodepth_nb.course.profiles import choose_profile
+from monodepth_nb.course.results import Record, device_name
 from monodepth_nb.data.motorcycle import motorcycle
 from monodepth_nb.evaluation import disparity_metrics, network_predictor
 from monodepth_nb.networks import DispResNet
-from monodepth_nb.pretrained import available, remembered_features
-from monodepth_nb.course.profiles import choose_profile
-from monodepth_nb.course.results import Record, device_name
+from monodepth_nb.pretrained import available, cached_features
 from monodepth_nb.training import (
     SCHEDULES,
     TrainConfig,
@@ -86,7 +87,6 @@ from monodepth_nb.training import (
     fit,
     seed_everything,
 )
-from tqdm import tqdm
 
 profile = choose_profile()
 label = profile.label("Middlebury motorcycle pair")
@@ -123,7 +123,7 @@ def run(rate, seed):
     seed_everything(seed)
     model = DispResNet(encoder=encoder, width=profile.width)
     config = TrainConfig(epochs=profile.study_epochs, batch_size=1, learning_rate=rate, seed=seed)
-    with remembered_features(model):
+    with cached_features(model):
         history = fit(model, [pair], config, progress=False)
     disparity = network_predictor(model, profile.image_size)(pair)
     return history, disparity, disparity_metrics(disparity, truth_px, pair.focal_px, pair.baseline_m)

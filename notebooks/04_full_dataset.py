@@ -77,6 +77,7 @@ sys.path.insert(0, str(project_root()))
 # %%
 import copy
 from dataclasses import replace
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -86,29 +87,30 @@ from IPython.display import display
 from torch.utils.data import Subset
 
 from monodepth_nb import figures
-from monodepth_nb.data import recipes
 from monodepth_nb.course.full_set import full_set
+from monodepth_nb.course.profiles import choose_profile
+from monodepth_nb.course.report import best_median_worst_sheet, by_method
+from monodepth_nb.course.results import BUILD, Record, device_name
+from monodepth_nb.data import recipes
+from monodepth_nb.data.loading import PairCache
+from monodepth_nb.data.sample import Sample
+from monodepth_nb.data.transforms import Compose, PasteNearer, Shade, resize
 from monodepth_nb.evaluation import (
     PUBLISHED,
     bootstrap_interval,
+    cached,
     error_by_distance,
     error_by_region,
     evaluate,
     network_predictor,
-    remembered,
     to_depth_m,
     to_pixels,
 )
 from monodepth_nb.inference import ask_for_photo, predict_photo
-from monodepth_nb.data.loading import PairCache
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import WeightsUnavailable
-from monodepth_nb.course.profiles import choose_profile
-from monodepth_nb.course.report import best_median_worst_sheet, by_method
-from monodepth_nb.course.results import BUILD, Record, device_name
-from monodepth_nb.data.sample import Sample
+from monodepth_nb.streets.scene import CLASSES
 from monodepth_nb.training import TrainConfig, choose_device, fit, seed_everything
-from monodepth_nb.data.transforms import Compose, PasteNearer, Shade, resize
 
 profile = choose_profile()
 data = full_set(profile)
@@ -211,7 +213,7 @@ record.figure("loss", figures.loss_curves(history, label))
 predictors = {
     "pixel-mean baseline": data.pixel_mean(),
     "network": network_predictor(network, profile.image_size),
-    "network, post-processed": remembered(network_predictor(network, profile.image_size, post=True)),
+    "network, post-processed": cached(network_predictor(network, profile.image_size, post=True)),
 }
 tables = {name: evaluate(predict, data.test) for name, predict in predictors.items()}
 summary = pd.DataFrame({name: table.mean(numeric_only=True) for name, table in tables.items()}).T
@@ -292,7 +294,7 @@ finest = [layers[-1] for layers in (changed.decoder.upconvs, changed.decoder.ico
 for padding, parts in {"zeros": [], "edge, full size": finest, "edge, everywhere": [changed]}.items():
     for layer in (module for part in parts for module in part.modules() if isinstance(module, torch.nn.Conv2d)):
         layer.padding_mode = "replicate"
-    predict = remembered(network_predictor(changed, profile.image_size))
+    predict = cached(network_predictor(changed, profile.image_size))
     errors = {f"row {row} [px]": row_error(predict, row) for row in (-1, -2, -10)}
     table[padding] = errors | evaluate(predict, data.test)[shown].mean().to_dict()
 pd.DataFrame(table).T.round(3)
@@ -318,7 +320,8 @@ by_method(error_by_distance, compared, data.test)[shown].unstack("method", sort=
 
 # %%
 if "shiny" in data.test[0]:
-    regions = by_method(error_by_region, compared, data.test)
+    by_region = partial(error_by_region, classes=CLASSES)
+    regions = by_method(by_region, compared, data.test)
     for name in ("shiny", "lane paint", "plain road"):
         record.add(f"region {name}", data.label, **regions.loc["network", name].to_dict())
     display(regions[shown].unstack("method", sort=False).assign(pixels=regions.loc["network", "pixels"]).round(2))
@@ -334,9 +337,9 @@ def without_last_row(sample):
 if "shiny" in data.test[0]:
     cut = [without_last_row(data.test[i]) for i in range(len(data.test))]
     print("without the last row:")
-    without = by_method(error_by_region, compared, cut)[["epe", "d1_all"]].unstack("method", sort=False)
+    without = by_method(by_region, compared, cut)[["epe", "d1_all"]].unstack("method", sort=False)
     display(without.loc[["lane paint", "plain road", "road", "sidewalk"]].round(2))
-    by_scene = pd.DataFrame([error_by_region(best, [sample])["epe"] for sample in cut])
+    by_scene = pd.DataFrame([by_region(best, [sample])["epe"] for sample in cut])
     worse, painted = (by_scene["lane paint"] > by_scene["plain road"]).sum(), by_scene["lane paint"].notna().sum()
     print(f"lane paint is worse than plain road in {worse} of {painted} scenes")
 
@@ -401,7 +404,11 @@ matched = varied.data
 paste = PasteNearer([matched[1]], Compose(), p=1)
 examples = {"a pair": matched[0], "another": matched[1], "the other pasted in front": paste(matched[0])}
 examples["a pair, shaded"] = Shade(p=1)(matched[0], torch.Generator().manual_seed(4))
-record.figure("matched", figures.labels_figure(examples, f"{profile.name} profile, {data.label}"))
+targets = [sample.disparity[0].where(sample.disparity[0] > 0, torch.nan) for sample in examples.values()]
+panels = [figures.Panel(sample.left, name) for name, sample in examples.items()]
+panels += [figures.disparity_panel(target, "disparity", figures.DISPARITY_MAX) for target in targets]
+title = f"Disparity to learn from\n{profile.name} profile, {data.label}"
+record.figure("matched", figures.grid(panels, len(examples), title, bar="disparity [fraction of image width]"))
 
 # %% [markdown]
 # Grey patches are not to be learnt from: no match that both directions agree on. The red patch in the sky, upper

@@ -69,26 +69,27 @@ sys.path.insert(0, str(project_root()))
 # %%
 from functools import partial
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import display
 from torch.utils.data import Subset
 from tqdm import tqdm
 
 from monodepth_nb import figures
-from monodepth_nb.data import recipes
 from monodepth_nb.course.full_set import full_set
-from monodepth_nb.data.motorcycle import motorcycle
-from monodepth_nb.streets.rendering import street_root
-from monodepth_nb.evaluation import evaluate, left_disparity, network_predictor
-from monodepth_nb.inference import ask_for_photo, predict_photo
-from monodepth_nb.data.kitti import KittiStereo, split_by_scene
-from monodepth_nb.networks import DispResNet, SemanticDispResNet
-from monodepth_nb.pretrained import WeightsUnavailable, available, remembered_features
 from monodepth_nb.course.profiles import choose_profile
 from monodepth_nb.course.results import BUILD, Record, device_name, load_results
+from monodepth_nb.course.verdicts import verdicts
+from monodepth_nb.data import recipes
+from monodepth_nb.data.kitti import KittiStereo, split_by_scene
+from monodepth_nb.data.motorcycle import motorcycle
+from monodepth_nb.evaluation import evaluate, left_disparity, network_predictor
+from monodepth_nb.inference import ask_for_photo, predict_photo
+from monodepth_nb.networks import DispResNet, SemanticDispResNet
+from monodepth_nb.pretrained import WeightsUnavailable, available, cached_features
+from monodepth_nb.streets.rendering import street_root
 from monodepth_nb.streets.segmenter import load_segmenter, segment, segmentation_figure, train_on_streets
 from monodepth_nb.training import TrainConfig, choose_device, fit, score, seed_everything
-from monodepth_nb.course.verdicts import verdicts
 
 profile = choose_profile()
 data = full_set(profile)
@@ -194,7 +195,7 @@ def overfit_arm(build, seed):
     seed_everything(seed)
     model, steps = build(), profile.semantic_single_epochs
     config = TrainConfig(epochs=steps, batch_size=1, learning_rate=profile.learning_rate, seed=seed)
-    with remembered_features(model):
+    with cached_features(model):
         fit(model, [pair], config, progress=False)
     scores = score(model, [pair]).iloc[0]
     return {"epe": scores["epe"], "d1_all": scores["d1_all"]}
@@ -230,7 +231,7 @@ resnet = partial(DispResNet, encoder="imagenet18", width=profile.width)
 candidates = {
     "pretrained by segmentation": partial(resnet, weights=street_weights),
     "same encoder, random weights": partial(resnet, weights="random"),
-    "pretrained on ImageNet": partial(resnet, weights="default"),
+    "pretrained on ImageNet": partial(resnet, weights="imagenet"),
 }
 full_arms = arms | available(candidates)
 pairs = Subset(data.train, range(min(profile.semantic_pairs, len(data.train))))
@@ -275,7 +276,15 @@ print(f"pixel-mean baseline: AbsRel {baseline_scores['abs_rel']:.3f}, D1 {baseli
 
 # %%
 axis = f"AbsRel on {len(data.test)} unseen scenes (lower is better)"
-record.figure("arms", figures.spread_figure(full_rows, "abs_rel", axis, baseline_scores["abs_rel"], short_run))
+fig, ax = plt.subplots(figsize=(10, 0.4 * len(full_arms) + 1.5), layout="constrained")
+figures.draw_runs(ax, full_rows, "abs_rel", axis, band=True)
+ax.axvline(baseline_scores["abs_rel"], color="0.4", linestyle="--", label="pixel-mean baseline")
+ax.set_ylim(len(full_arms) - 0.4, -0.6)
+ax.set_title(f"Same budget, same seeds\n{short_run}", fontsize=12)
+ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, markerscale=0.7)
+ax.grid(axis="x", alpha=0.3)
+plt.close(fig)
+record.figure("arms", fig)
 
 # %% [markdown]
 # **Reading.** A row per arm, a point per seed, a band from the best to the worst with a tick at the mean, dashed the

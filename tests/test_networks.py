@@ -10,12 +10,14 @@ from monodepth_nb.networks import (
     SemanticDispResNet,
     build_network,
     check_size,
+    elu,
 )
 
 SMALL = {
     "scratch": lambda: DispResNet(width=0.125),
     "bilinear": lambda: DispResNet(width=0.125, upsampling="bilinear"),
     "imagenet18": lambda: DispResNet("imagenet18", width=0.25, weights="random"),
+    "lite0": lambda: DispResNet("lite0", width=0.25, weights="random"),
     "projected": lambda: SemanticDispResNet("random", "resnet18", "projected", width=0.125),
     "wide": lambda: SemanticDispResNet("random", "resnet18", "wide", width=0.125),
 }
@@ -90,8 +92,8 @@ def test_each_coarse_map_takes_part_in_the_next_finer_one():
         (lambda: DispResNet(width=0.25), 3_663_680, 0),
         (lambda: DispResNet("imagenet", weights="random"), 9_018_280, 23_508_032),
         (lambda: DispResNet("imagenet18", weights="random"), 3_156_904, 11_176_512),
-        (lambda: DispResNet("imagenet34", weights="random"), 3_156_904, 21_284_672),
         (lambda: DispResNet("imagenet18", weights="random", trainable_encoder=True), 14_333_416, 0),
+        (lambda: DispResNet("lite0", width=0.25, weights="random"), 340_384, 2_958_848),
         (lambda: SemanticDispResNet("random", "resnet50", "projected"), 59_111_656, 23_508_032),
         (lambda: SemanticDispResNet("random", "resnet50", "wide"), 62_728_232, 23_508_032),
         (lambda: SemanticDispResNet("random", "resnet18", "projected"), 58_755_304, 11_176_512),
@@ -189,3 +191,12 @@ def test_disparity_is_not_rounded_to_16_bits():
         finest = network(image)[0]
     assert finest.dtype == torch.float32
     assert len(finest.unique()) > 0.9 * finest.numel()  # 16 bits know some hundred values here
+
+
+def test_elu_and_its_gradient_equal_pytorchs_in_32_and_16_bits():
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 1e-2)):
+        ours, theirs = (torch.linspace(-9, 9, 999, dtype=dtype, requires_grad=True) for _ in range(2))
+        elu(ours).sum().backward()
+        torch.nn.functional.elu(theirs).sum().backward()
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=tolerance)
+        torch.testing.assert_close(elu(ours), torch.nn.functional.elu(theirs), rtol=0, atol=tolerance)

@@ -4,78 +4,79 @@ import re
 import subprocess
 import sys
 import types
+from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
+from monodepth_nb.__main__ import main
 from monodepth_nb.course.colab import set_repository
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "notebooks").glob("0*.py"))
-NAMES = [s.stem for s in SCRIPTS]
+each_notebook = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 
 
+@cache
 def cells(path):
-    return [(c.cell_type, c.source.strip()) for c in jupytext.read(path).cells]
+    return jupytext.read(path).cells
+
+
+@cache
+def executed_cells(script):
+    notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
 def setup_cell(script):
-    return next(c.source for c in jupytext.read(script).cells if "setup" in c.metadata.get("tags", []))
+    return next(c.source for c in cells(script) if "setup" in c.metadata.get("tags", []))
 
 
-def output_text(script):
-    notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
-    return [str(o) for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
-
-
-def test_the_course_has_its_five_notebooks():
-    assert NAMES == [
+def test_the_course_has_its_five_notebooks_with_one_setup_cell():
+    assert [script.stem for script in SCRIPTS] == [
         "01_data_wrangling", "02_single_image_overfit", "03_learning_rate_study", "04_full_dataset",
         "05_semantic_extension",
     ]  # fmt: skip
+    assert len({setup_cell(script) for script in SCRIPTS}) == 1
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=NAMES)
+@each_notebook
 def test_script_and_notebook_hold_the_same_cells(script):
-    assert cells(script) == cells(script.with_suffix(".ipynb"))
+    ours, theirs = (
+        [(c.cell_type, c.source.strip()) for c in cells(path)] for path in (script, script.with_suffix(".ipynb"))
+    )
+    assert ours == theirs
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=NAMES)
-def test_stored_cells_ran_in_order_and_without_error(script):
-    code = [
-        c for c in nbformat.read(script.with_suffix(".ipynb"), as_version=4).cells
-        if c.cell_type == "code" and c.source.strip()
-    ]  # fmt: skip
+@each_notebook
+def test_stored_cells_ran_in_order_and_without_error_and_fit_in_3_megabytes(script):
+    code = executed_cells(script)
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
     assert not [o for c in code for o in c.outputs if o.output_type == "error"]
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=NAMES)
-def test_stored_outputs_say_where_they_come_from_and_hold_a_figure(script):
-    outputs = output_text(script)
-    provenance = re.compile(r"Provenance: (demo|paper) profile; data: .*torch \d.*\d{4}-\d\d-\d\d; [\d.]+ min")
-    assert any(provenance.search(o) for o in outputs)
-    assert any("image/png" in o or "image/jpeg" in o for o in outputs)
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=NAMES)
-def test_stored_outputs_hold_no_paths_of_a_machine_and_no_progress_bars(script):
-    for output in output_text(script):
-        text = re.sub(r"'image/\w+': '[^']*'", "", output)
-        assert not re.search(r"/home/|/root/|/Users/|/tmp/|[A-Z]:\\\\", text)
-        assert not re.search(r"it/s|pair/s\]|widget-view|\d+%\|", text)
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=NAMES)
-def test_no_notebook_is_larger_than_3_megabytes(script):
     assert script.with_suffix(".ipynb").stat().st_size < 3_000_000
 
 
-def test_all_notebooks_begin_with_the_same_setup_cell():
-    assert len({setup_cell(s) for s in SCRIPTS}) == 1
+@each_notebook
+def test_stored_outputs_say_where_they_come_from_and_hold_a_figure_but_no_paths_and_no_progress_bars(script):
+    outputs = "\n".join(str(output) for cell in executed_cells(script) for output in cell.outputs)
+    assert re.search(r"Provenance: (demo|paper) profile; data: .*torch \d.*\d{4}-\d\d-\d\d; [\d.]+ min", outputs)
+    assert "image/png" in outputs or "image/jpeg" in outputs
+    text = re.sub(r"'image/\w+': '[^']*'", "", outputs)
+    assert not re.search(r"/home/|/root/|/Users/|/tmp/|[A-Z]:\\\\", text)
+    assert not re.search(r"it/s|pair/s\]|widget-view|\d+%\|", text)
+
+
+@each_notebook
+def test_exercises_have_folded_solutions(script):
+    text = script.read_text()
+    assert text.count("<details><summary>Solution</summary>") == 3
+    assert text.count("<details>") == text.count("</details>")
+
+
+# ---- The set-up cell, on Colab and elsewhere ----
 
 
 def run_setup_cell(monkeypatch, folder, colab):
@@ -88,70 +89,53 @@ def run_setup_cell(monkeypatch, folder, colab):
     return Path.cwd()
 
 
-def test_on_colab_the_setup_cell_fetches_the_repository_and_enters_its_notebooks(monkeypatch, tmp_path):
+def test_on_colab_the_setup_cell_clones_the_repository_and_enters_it_and_finds_its_package(monkeypatch, tmp_path):
     monkeypatch.setenv("MONODEPTH_REPO", f"file://{ROOT}")
-    assert run_setup_cell(monkeypatch, tmp_path, colab=True) == tmp_path / "monodepth_course" / "notebooks"
-    assert (tmp_path / "monodepth_course" / "monodepth_nb" / "networks.py").is_file()
+    clone = tmp_path / "monodepth_course"
+    assert run_setup_cell(monkeypatch, tmp_path, colab=True) == clone / "notebooks"
+    package = PathFinder.find_spec("monodepth_nb", sys.path).origin
+    assert Path(package) == clone / "monodepth_nb" / "__init__.py"  # not of this checkout
     again = run_setup_cell(monkeypatch, tmp_path, colab=True)  # after a restart of the kernel
-    assert again == tmp_path / "monodepth_course" / "notebooks"
+    assert again == clone / "notebooks"
 
 
-def test_a_notebook_alone_in_an_empty_folder_runs_as_on_colab(monkeypatch, tmp_path):
-    (tmp_path / "google" / "colab").mkdir(parents=True)  # a stand-in for Colab's module, which its kernels import
-    (tmp_path / "google" / "colab" / "__init__.py").touch()
-    for name, value in (("PYTHONPATH", tmp_path), ("MONODEPTH_REPO", f"file://{ROOT}"), ("MONODEPTH_PROFILE", "smoke")):
-        monkeypatch.setenv(name, str(value))
-    (tmp_path / "content").mkdir()
-    notebook = jupytext.read(SCRIPTS[0])
-    notebook.cells.insert(0, nbformat.v4.new_code_cell("import google.colab"))
-    client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": tmp_path / "content"}})
-    client.execute()  # raises if a cell does
-    assert "Provenance: smoke profile" in str(notebook.cells[-1].outputs)
-    assert (tmp_path / "content" / "monodepth_course" / "datasets").is_dir()  # of the clone, not of this checkout
-
-
-def test_on_colab_an_unset_address_is_said_with_the_remedy(monkeypatch, tmp_path):
+def test_on_colab_an_unset_address_is_reported_with_the_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("MONODEPTH_REPO", "https://github.com/OWNER/NAME")
     with pytest.raises(RuntimeError, match="make colab REPO="):
         run_setup_cell(monkeypatch, tmp_path, colab=True)
 
 
-def test_elsewhere_the_setup_cell_stays_where_it_is(monkeypatch):
+def test_elsewhere_the_setup_cell_stays_in_the_repository_or_asks_for_it(monkeypatch, tmp_path):
     assert run_setup_cell(monkeypatch, ROOT / "notebooks", colab=False) == ROOT / "notebooks"
-
-
-def test_far_from_the_repository_the_setup_cell_says_so(monkeypatch, tmp_path):
-    with pytest.raises(FileNotFoundError, match="open this notebook inside its repository"):
+    with pytest.raises(FileNotFoundError, match="repository"):
         run_setup_cell(monkeypatch, tmp_path, colab=False)
 
 
-def copy_of_texts(folder):
-    (folder / "notebooks").mkdir()
+# ---- The repository's address, and what git stores ----
+
+
+@pytest.fixture
+def copy_of_texts(tmp_path):
+    (tmp_path / "notebooks").mkdir()
     for path in (ROOT / "README.md", *SCRIPTS):
-        (folder / path.relative_to(ROOT)).write_text(path.read_text())
+        (tmp_path / path.relative_to(ROOT)).write_text(path.read_text())
+    return tmp_path
 
 
-def test_one_command_writes_badges_and_clone_address_and_can_be_repeated(tmp_path):
-    copy_of_texts(tmp_path)
+def test_one_command_writes_badges_and_clone_address_and_can_be_repeated(copy_of_texts, monkeypatch, capsys):
+    monkeypatch.setattr(set_repository, "__defaults__", (copy_of_texts,))
     for slug in ("ada/depth", "grace/depth-course"):
-        changed = set_repository(tmp_path, f"https://github.com/{slug}")
-        assert len(changed) == 1 + len(SCRIPTS)
-        assert f"colab.research.google.com/github/{slug}/blob" in (tmp_path / "README.md").read_text()
-        assert f'"https://github.com/{slug}"' in setup_cell(tmp_path / "notebooks" / SCRIPTS[0].name)
+        assert main(["colab", f"https://github.com/{slug}"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 1 + len(SCRIPTS)
+        assert f"colab.research.google.com/github/{slug}/blob" in (copy_of_texts / "README.md").read_text()
+        assert f'"https://github.com/{slug}"' in (copy_of_texts / "notebooks" / SCRIPTS[0].name).read_text()
 
 
-def test_a_wrong_repository_address_changes_nothing(tmp_path):
-    copy_of_texts(tmp_path)
-    with pytest.raises(ValueError, match="not an address"):
-        set_repository(tmp_path, "git@github.com:ada/depth")
-    assert (tmp_path / "README.md").read_text() == (ROOT / "README.md").read_text()
-
-
-def test_exercises_have_folded_solutions():
-    for script in SCRIPTS:
-        text = script.read_text()
-        assert text.count("<details><summary>Solution</summary>") == 3
-        assert text.count("<details>") == text.count("</details>")
+@pytest.mark.parametrize("address", ["git@github.com:ada/depth", ""])
+def test_a_wrong_repository_address_changes_nothing(copy_of_texts, address):
+    with pytest.raises(ValueError, match="https://github.com/you/name"):
+        set_repository(address, copy_of_texts)
+    assert (copy_of_texts / "README.md").read_text() == (ROOT / "README.md").read_text()
 
 
 def test_git_stores_no_data_sets_and_no_builds():

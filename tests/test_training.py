@@ -17,12 +17,12 @@ from monodepth_nb.data.sample import Sample
 from monodepth_nb.data.transforms import Compose, MirroredFlip, PairedPhotometric
 from monodepth_nb.evaluation import left_disparity
 from monodepth_nb.losses import LossTerms, MonodepthLoss
+from monodepth_nb.machine import OutOfMemory
+from monodepth_nb.monitoring import TrainingDiverged
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.training import (
     SCHEDULES,
-    OutOfMemory,
     TrainConfig,
-    TrainingDiverged,
     fit,
     parameter_groups,
     seed_everything,

@@ -1,1 +1,5 @@
 """What the five notebooks share: how much work they do, what they found, and the report."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]  # of the repository

@@ -1,16 +1,16 @@
 """Write the repository's address into notebooks and README: `make colab REPO=https://github.com/you/name`."""
 
 import re
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from monodepth_nb.course import ROOT
+
 ADDRESS = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 BADGE = re.compile(r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/")
 
 
-def set_repository(root: Path, address: str) -> list[Path]:
-    """Replace OWNER/NAME in the Colab links and clone addresses below `root`; the files that changed.
+def set_repository(address: str, root: Path = ROOT) -> list[Path]:
+    """Replace OWNER/NAME in the Colab links and clone addresses below `root`. Returns the files that changed.
 
     Raises ValueError for an address that is not https://github.com/OWNER/NAME.
     """
@@ -26,11 +26,3 @@ def set_repository(root: Path, address: str) -> list[Path]:
             path.write_text(text.replace(old, match[1]), encoding="utf-8")
             changed.append(path)
     return changed
-
-
-if __name__ == "__main__":
-    try:
-        for path in set_repository(ROOT, sys.argv[1] if len(sys.argv) > 1 else ""):
-            print(f"wrote {path.relative_to(ROOT)}")
-    except ValueError as error:
-        sys.exit(f"make colab REPO=https://github.com/you/name: {error}")

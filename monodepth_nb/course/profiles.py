@@ -1,4 +1,4 @@
-"""How much work a notebook does: profiles are data, chosen by MONODEPTH_PROFILE or by the machine."""
+"""Profiles: how much work the notebooks do, chosen by MONODEPTH_PROFILE or by the machine."""
 
 import os
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class Profile:
     # 02 single image, 03 learning rates
     single_epochs: int
     single_schedule: str  # one of training.SCHEDULES
-    defect_epochs: int  # what the small what-if experiments train for
+    defect_epochs: int  # of the small what-if experiments
     study_epochs: int
     # 04 full data set, 05 semantic extension
-    train_scenes: int  # rendered streets to learn from, where KITTI is not used
+    train_scenes: int  # rendered streets to train on, where KITTI is not used
     test_scenes: int  # unseen rendered streets to score on
     batch_size: int
     full_epochs: int
@@ -31,7 +31,7 @@ class Profile:
     few_epochs: int
     segmenter_epochs: int
     semantic_single_epochs: int
-    semantic_pairs: int  # of the full set, that each arm and seed of 05 learns from, at most
+    semantic_pairs: int  # of the full set, the most that each arm and seed of 05 trains on
     semantic_full_epochs: int
     encoder: str = "imagenet"  # the pretrained encoder of 02-05
     stereo: str = "streets"  # the full set: "streets" (rendered) or "kitti2015" (1.7 GB download)
@@ -59,7 +59,7 @@ PROFILES = {
         full_schedule="cosine", few_pairs=40, few_epochs=30, segmenter_epochs=2,
         semantic_single_epochs=80, semantic_pairs=120, semantic_full_epochs=3, encoder="imagenet18",
     ),
-    # Seconds, for continuous integration: every line runs, nothing is learnt.
+    # Seconds, for continuous integration: every line runs, the numbers mean nothing.
     "smoke": Profile(
         "smoke", (64, 128), 0.125, 2e-4, seeds=1, single_epochs=4, single_schedule="halving",
         defect_epochs=2, study_epochs=2,

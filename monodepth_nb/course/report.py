@@ -1,5 +1,6 @@
-"""What `python -m monodepth_nb evaluate` writes about one network: tables, a figure sheet and KITTI's file format."""
+"""What `train` and `evaluate` write about a network: tables, figures and predictions in KITTI's file format."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,31 +8,61 @@ import pandas as pd
 from PIL import Image
 
 from monodepth_nb import figures
+from monodepth_nb.checkpoints import write_whole
 from monodepth_nb.evaluation import (
     PUBLISHED,
     OtherScenesMean,
     bootstrap_interval,
+    cached,
     error_by_distance,
     error_by_region,
     evaluate,
+    left_disparity,
     network_predictor,
-    remembered,
 )
+from monodepth_nb.streets.scene import CLASSES
 
 BASELINE, PLAIN, POST = "pixel-mean baseline", "network", "network, post-processed"
 METRICS = ["abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3", "epe", "d1_all"]
 UNITS = (
     "AbsRel, SqRel [m], RMSE [m], RMSE log, shares of ratios below 1.25, 1.25^2, 1.25^3 (a1-a3), EPE [px], D1-all [%]; "
-    "the mean over images, with the 95 % bootstrap interval over images. The baseline has seen no picture: it is the "
-    "mean disparity of each pixel position over labelled scenes other than the one scored."
+    "the mean over images, with the 95 % bootstrap interval over images. The baseline is image-independent: the mean "
+    "disparity of each pixel position over labelled scenes other than the one scored."
 )
+
+
+# ---- After `train` ----
+
+
+def write_run_figures(run_dir: str | Path, model, history: pd.DataFrame, train_data, truth_data=None) -> None:
+    """Figures and scores of a finished run: loss.png, figure.png and, with ground truth, metrics.csv.
+
+    history: as `training.fit` returns it
+    """
+    run_dir = Path(run_dir)
+    figures.loss_curves(history, run_dir.name).savefig(run_dir / "loss.png")
+    if truth_data:
+        predict = network_predictor(model, tuple(truth_data[0]["left"].shape[-2:]))
+        scores = evaluate(predict, truth_data)
+        write_whole(run_dir / "metrics.csv", lambda path: scores.to_csv(path, index=False))
+        if len(truth_data) > 2:
+            figure = best_median_worst_sheet(predict, truth_data, scores, run_dir.name)
+        else:
+            figure = figures.prediction_figure(truth_data[0], predict(truth_data[0]), run_dir.name)
+    else:
+        sample = train_data[0]
+        figure = figures.reconstruction_figure(sample, left_disparity(model, sample["left"][None])[0], run_dir.name)
+    figure.savefig(run_dir / "figure.png")
+
+
+# ---- Of `evaluate` ----
 
 
 def write_report(network, datasets: dict, size: tuple[int, int], folder: str | Path, label: str, baseline=None) -> str:
     """Score a network, write tables and figures into `folder`, return the text of report.md.
 
-    datasets: labelled data by kind of truth, {"occ": ..., "noc": ...}; either may lack. The first kind is also
-              looked at by distance, by class and image by image
+    datasets: labelled data by kind of truth, {"occ": ..., "noc": ...}; either may be missing. The first kind is also
+              scored by distance, by class and image by image
     size:     (height, width) of the images that the network gets
     label:    what was trained and what is scored, for the titles
     baseline: `PixelMeanBaseline` of the network's training scenes. Default: `OtherScenesMean` of each data set,
@@ -43,27 +74,26 @@ def write_report(network, datasets: dict, size: tuple[int, int], folder: str | P
     folder = Path(folder)
     (folder / "disp_0").mkdir(parents=True, exist_ok=True)
     truth, dataset = next(iter(datasets.items()))
-    networks = {PLAIN: network_predictor(network, size), POST: network_predictor(network, size, post=True)}
-    networks = {name: remembered(predict) for name, predict in networks.items()}
-    methods = {truth: baselines(data, baseline) | networks for truth, data in datasets.items()}
+    post = cached(network_predictor(network, size, post=True))
+    networks = {PLAIN: cached(network_predictor(network, size)), POST: post}
+    methods = {kind: baselines(data, baseline) | networks for kind, data in datasets.items()}
     per_image = pd.concat(
         evaluate(predict, datasets[kind]).assign(truth=kind, method=name)
         for kind, predictors in methods.items()
         for name, predict in predictors.items()
     )
-    tables = {"Scores": summarise(per_image)}
-    tables[f"Error by distance, {truth}"] = by_method(error_by_distance, methods[truth], dataset)
-    names = ["summary.csv", "by_distance.csv"]
+    tables = {"summary": summarise(per_image), "by_distance": by_method(error_by_distance, methods[truth], dataset)}
     if "classes" in dataset[0]:
-        tables[f"Error by class and surface, {truth}"] = by_method(error_by_region, methods[truth], dataset)
-        names.append("by_region.csv")
+        error = partial(error_by_region, classes=CLASSES)
+        tables["by_region"] = by_method(error, methods[truth], dataset)
     per_image.to_csv(folder / "per_image.csv", index=False)
-    for name, table in zip(names, tables.values(), strict=True):
-        table.to_csv(folder / name)
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv")
     scores = per_image[(per_image["truth"] == truth) & (per_image["method"] == POST)]
-    best_median_worst_sheet(networks[POST], dataset, scores, label).savefig(folder / "best_median_worst.png", dpi=100)
-    write_predictions(networks[POST], dataset, folder / "disp_0")
-    text = as_markdown(label, tables)
+    best_median_worst_sheet(post, dataset, scores, label).savefig(folder / "best_median_worst.png", dpi=100)
+    for sample in (dataset[i] for i in range(len(dataset))):
+        write_kitti_png(folder / "disp_0" / f"{sample['name']}.png", post(sample))
+    text = as_markdown(label, truth, **tables)
     (folder / "report.md").write_text(text, encoding="utf-8")
     return text
 
@@ -76,16 +106,13 @@ def baselines(dataset, baseline) -> dict:
 
 def summarise(per_image: pd.DataFrame) -> pd.DataFrame:
     """Mean of each metric by truth and method, and in columns METRIC_low, METRIC_high its 95 % interval."""
-    rows = {}
-    for key, group in per_image.groupby(["truth", "method"], sort=False):
-        intervals = {metric: bootstrap_interval(group[metric]) for metric in METRICS}
-        rows[key] = group[METRICS].mean().to_dict() | {
-            f"{metric}_{end}": value
-            for metric, pair in intervals.items()
-            for end, value in zip(("low", "high"), pair, strict=True)
-        }
-        rows[key] = {"images": len(group)} | rows[key]
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["truth", "method"]).astype({"images": int})
+    groups = per_image.groupby(["truth", "method"], sort=False)
+    table = groups[METRICS].apply(lambda group: group.mean())
+    table.insert(0, "images", groups.size())
+    for metric in METRICS:
+        intervals = groups[metric].apply(bootstrap_interval)
+        table[f"{metric}_low"], table[f"{metric}_high"] = intervals.str[0], intervals.str[1]
+    return table
 
 
 def by_method(error, methods: dict, dataset) -> pd.DataFrame:
@@ -102,28 +129,22 @@ def best_median_worst_sheet(predict, dataset, scores: pd.DataFrame, label: str):
     return figures.best_median_worst(samples, [predict(s) for s in samples], titles, label)
 
 
-def write_predictions(predict, dataset, folder: Path) -> None:
-    for i in range(len(dataset)):
-        sample = dataset[i]
-        write_kitti_png(folder / f"{sample['name']}.png", predict(sample))
-
-
 def write_kitti_png(path: str | Path, disparity_px: np.ndarray) -> None:
-    """16-bit PNG as KITTI's devkit reads it: pixels * 256, 0 = none, so a known disparity is stored as at least 1."""
+    """Write a 16-bit PNG as KITTI's devkit reads it: pixels * 256, where 0 = none, so that 0 px is stored as 1."""
     known = np.isfinite(disparity_px)
     stored = np.clip(np.round(np.where(known, disparity_px, 0) * 256), 1, 65535)
     Image.fromarray(np.where(known, stored, 0).astype(np.uint16)).save(path)
 
 
-def as_markdown(label: str, tables: dict[str, pd.DataFrame]) -> str:
-    scores = tables["Scores"]
-    shown = scores[["images", *METRICS]].copy()
-    for metric in ("abs_rel", "d1_all"):  # two intervals tell how sure all of them are
-        pairs = zip(scores[metric], scores[f"{metric}_low"], scores[f"{metric}_high"], strict=True)
-        shown[metric] = [f"{mean:.3f} ({low:.3f}-{high:.3f})" for mean, low, high in pairs]
+def as_markdown(label: str, truth: str, summary, by_distance, by_region=None) -> str:
+    shown = summary[["images", *METRICS]].copy()
+    for metric in ("abs_rel", "d1_all"):  # the intervals of two metrics show how certain all of them are
+        values = zip(*(summary[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
+        shown[metric] = [f"{mean:.3f} ({low:.3f}-{high:.3f})" for mean, low, high in values]
     parts = [f"# {label}\n", "## Scores\n", markdown_table(shown), UNITS + "\n"]
-    for title, table in list(tables.items())[1:]:
-        parts += [f"## {title}\n", markdown_table(table)]
+    parts += [f"## Error by distance, {truth}\n", markdown_table(by_distance)]
+    if by_region is not None:
+        parts += [f"## Error by class and surface, {truth}\n", markdown_table(by_region)]
     published = "Trained on far more data than KITTI 2015 has: 29,000 pairs of KITTI raw (K), or Cityscapes too (CS).\n"
     return "\n".join([*parts, "## Published\n", published, markdown_table(PUBLISHED)])
 

@@ -1,13 +1,11 @@
-"""Run the notebooks and build the report: `make reproduce`, or `python -m monodepth_nb.course.reproduce`.
+"""Run the notebooks and build the report: `make reproduce`, or `python -m monodepth_nb reproduce`.
 
 Leaves under build/: executed copies (.ipynb and .html), figures, one table of results (results.csv) and a page to
-look at (index.html). `--commit` also stores the outputs in notebooks/*.ipynb.
+look at (index.html).
 """
 
-import argparse
 import html
 import os
-import sys
 import time
 from base64 import b64decode, b64encode
 from io import BytesIO
@@ -22,8 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from monodepth_nb.checkpoints import write_whole
+from monodepth_nb.course import ROOT
 from monodepth_nb.course.profiles import Profile, choose_profile
-from monodepth_nb.course.results import BUILD, ROOT, load_results
+from monodepth_nb.course.results import BUILD, load_results
 
 NOTEBOOKS = ROOT / "notebooks"
 # The figures that the report shows; the others are in the notebooks.
@@ -45,8 +44,47 @@ PAGE = """<!doctype html>
 """
 
 
+def reproduce(numbers: list[str], commit: bool = False) -> None:
+    """Run the notebooks of these numbers ("02"; none: all) and write the report.
+
+    commit: also store the outputs in notebooks/*.ipynb
+    Raises ValueError if there is no such notebook, CellExecutionError if a cell fails.
+    """
+    profile, started = choose_profile(), time.perf_counter()
+    make_absolute()
+    scripts = [p for p in sorted(NOTEBOOKS.glob("0*.py")) if not numbers or p.name[:2] in numbers]
+    if not scripts:
+        raise ValueError(f"no notebook of {NOTEBOOKS} is called {', '.join(numbers)}")
+    print(f"profile {profile.name}: {len(scripts)} notebooks")
+    for script in scripts:
+        notebook = execute(script, profile)
+        copy = BUILD / profile.name / f"{script.stem}.ipynb"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        for path in (copy, script.with_suffix(".ipynb")) if commit else (copy,):
+            write_text(path, jupytext.writes(notebook, fmt="ipynb"))
+        write_text(copy.with_suffix(".html"), HTMLExporter().from_notebook_node(notebook)[0])
+    page = write_page(profile, (time.perf_counter() - started) / 60)
+    print(f"results: {BUILD / 'results.csv'}\nlook at: {page}")
+
+
+def make_absolute() -> None:
+    """Make the paths in the environment absolute, because kernels run in notebooks/."""
+    for name in ("MONODEPTH_BUILD", "MONODEPTH_DATA", "MONODEPTH_PHOTO", "MONODEPTH_STEREO"):
+        value = os.environ.get(name)
+        if value and value not in ("streets", "kitti2015"):
+            os.environ[name] = str(Path(value).absolute())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as a whole: if this process is killed, the old one is left."""
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+# ---- One notebook ----
+
+
 def execute(path: Path, profile: Profile) -> nbformat.NotebookNode:
-    """The notebook `path` (.py), run in its own folder, with outputs. Raises CellExecutionError as it is met."""
+    """The notebook `path` (.py), run in its own folder, with outputs. Raises CellExecutionError if a cell fails."""
     notebook = jupytext.read(path)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     folder = {"metadata": {"path": path.parent}}
@@ -56,18 +94,18 @@ def execute(path: Path, profile: Profile) -> nbformat.NotebookNode:
     with tqdm(total=code_cells, desc=path.stem, unit="cell") as bar:
         client.on_cell_executed = lambda **_: bar.update()
         client.execute()
-    return without_debris(notebook)
+    return cleaned(notebook)
 
 
-def without_debris(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop what a progress bar leaves behind (stderr, widgets that need a live kernel) and run times. Hide paths."""
+def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop progress bars (stderr, and widgets, which need a live kernel) and run times. Hide paths."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and not is_widget(o)]
             for output in cell.outputs:
                 store_photo_as_jpeg(output)
-                hide_home(output)
+                hide_paths(output)
     notebook.metadata.pop("widgets", None)
     return notebook
 
@@ -77,7 +115,7 @@ def is_widget(output) -> bool:
 
 
 def store_photo_as_jpeg(output, from_bytes: int = 100_000) -> None:
-    """A figure that holds photographs is several times smaller as JPEG; line drawings stay PNG."""
+    """Recode a large PNG: a figure that holds photographs is several times smaller as JPEG. Line drawings stay PNG."""
     png = b64decode(output.get("data", {}).get("image/png", ""))
     if len(png) > from_bytes:
         jpeg = BytesIO()
@@ -86,23 +124,14 @@ def store_photo_as_jpeg(output, from_bytes: int = 100_000) -> None:
         output["data"]["image/jpeg"] = b64encode(jpeg.getvalue()).decode()
 
 
-def hide_home(output) -> None:
-    """Messages name files; whose machine it was is nobody's business."""
+def hide_paths(output) -> None:
+    """Shorten paths of this machine in the messages that name files."""
     if "text" in output:
         for path, short in sorted(((str(ROOT), "."), (str(Path.home()), "~")), key=lambda pair: -len(pair[0])):
-            output["text"] = output["text"].replace(path, short)  # the longer first: one may begin like the other
+            output["text"] = output["text"].replace(path, short)  # the longer first: one may be a prefix of the other
 
 
-def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write the .ipynb as one piece: a kill leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = jupytext.writes(notebook, fmt="ipynb")
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def write_html(notebook: nbformat.NotebookNode, path: Path) -> None:
-    body, _ = HTMLExporter().from_notebook_node(notebook)
-    path.write_text(body, encoding="utf-8")
+# ---- The page ----
 
 
 def write_page(profile: Profile, minutes: float) -> Path:
@@ -130,36 +159,3 @@ def write_page(profile: Profile, minutes: float) -> Path:
 
 def table(frame: pd.DataFrame) -> str:
     return f'<div class="wide">{frame.to_html(index=False, float_format="%.4g", border=0)}</div>'
-
-
-def make_absolute() -> None:
-    """Kernels run in notebooks/, where relative paths of the environment would mean other files."""
-    for name in ("MONODEPTH_BUILD", "MONODEPTH_DATA", "MONODEPTH_PHOTO", "MONODEPTH_STEREO"):
-        value = os.environ.get(name)
-        if value and value not in ("streets", "kitti2015"):
-            os.environ[name] = str(Path(value).absolute())
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Run the notebooks and build the report under build/.")
-    parser.add_argument("notebooks", nargs="*", help="numbers such as 02; default: all")
-    parser.add_argument("--commit", action="store_true", help="store the outputs in notebooks/*.ipynb too")
-    args = parser.parse_args()
-    profile, started = choose_profile(), time.perf_counter()
-    make_absolute()
-    scripts = [p for p in sorted(NOTEBOOKS.glob("0*.py")) if not args.notebooks or p.name[:2] in args.notebooks]
-    if not scripts:
-        sys.exit(f"no notebook of {NOTEBOOKS} is called {', '.join(args.notebooks)}")
-    print(f"profile {profile.name}: {len(scripts)} notebooks")
-    for script in scripts:
-        notebook = execute(script, profile)
-        write_notebook(notebook, BUILD / profile.name / f"{script.stem}.ipynb")
-        write_html(notebook, BUILD / profile.name / f"{script.stem}.html")
-        if args.commit:
-            write_notebook(notebook, script.with_suffix(".ipynb"))
-    page = write_page(profile, (time.perf_counter() - started) / 60)
-    print(f"results: {BUILD / 'results.csv'}\nlook at: {page}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""What the notebooks found: figures, numbers and their provenance, kept under build/ for the report."""
+"""Results of the notebooks: figures, numbers and their provenance, kept under build/ for the report."""
 
 import os
 import platform
@@ -10,18 +10,19 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from monodepth_nb.checkpoints import write_whole
+from monodepth_nb.course import ROOT
 from monodepth_nb.course.profiles import Profile
-from monodepth_nb.training import choose_device
+from monodepth_nb.machine import choose_device
 
-ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("MONODEPTH_BUILD", ROOT / "build"))
 
 
 class Record:
     """Collects one notebook's numbers and figures: `build/PROFILE/NOTEBOOK.csv` and `build/PROFILE/figures/`.
 
-    Every number carries the notebook, experiment, seed, metric and data it belongs to, so that the verdicts in the
-    last notebook and the report are computed from what was measured, not typed.
+    Every number is stored with its notebook, experiment, seed, metric and data. The verdicts in the last notebook and
+    the report are computed from these.
     """
 
     def __init__(self, notebook: str, profile: Profile):
@@ -31,16 +32,17 @@ class Record:
         self.rows: list[dict] = []
 
     def add(self, experiment: str, data: str, seed: int = 0, **metrics: float) -> None:
-        """Note numbers of one run and write the notebook's table anew."""
+        """Add the numbers of one run to the notebook's table."""
         self.rows += [
             {"notebook": self.notebook, "profile": self.profile.name, "data": data, "experiment": experiment,
              "seed": seed, "metric": name, "value": float(value)} for name, value in metrics.items()
         ]  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(self.rows).to_csv(self.folder / f"{self.notebook}.csv", index=False)
+        table = pd.DataFrame(self.rows)
+        write_whole(self.folder / f"{self.notebook}.csv", lambda part: table.to_csv(part, index=False))
 
     def figure(self, name: str, figure: Figure) -> Figure:
-        """Save a figure for the report and give it back for display."""
+        """Save a figure for the report and return it for display."""
         folder = self.folder / "figures"
         folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(folder / f"{self.notebook}_{name}.png", dpi=100)
@@ -57,7 +59,7 @@ class Record:
 
 
 def device_name(device: torch.device | None = None) -> str:
-    """The device, by default the one that training takes, in words."""
+    """The name of a device, by default of the one that training chooses."""
     kind = (device or choose_device()).type
     if kind == "cuda":
         return torch.cuda.get_device_name(device)
@@ -68,7 +70,7 @@ def device_name(device: torch.device | None = None) -> str:
 
 
 def load_results(profile: Profile) -> pd.DataFrame:
-    """All numbers the notebooks have saved with this profile. Raises FileNotFoundError if there are none."""
+    """All numbers that the notebooks saved with this profile. Raises FileNotFoundError if there are none."""
     tables = sorted((BUILD / profile.name).glob("[0-9]*.csv"))
     if not tables:
         raise FileNotFoundError(f"no results under {BUILD / profile.name}; run the notebooks before this one")

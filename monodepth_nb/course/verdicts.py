@@ -1,6 +1,7 @@
 """The course project's seven claims, judged from the numbers that the notebooks saved.
 
-Each judge returns (whether the claim holds, evidence, limits); a missing number makes the claim "not tested".
+Each judge takes the results of all notebooks and returns whether the claim holds, the evidence and its limits. A
+missing number makes the claim "not tested".
 """
 
 import pandas as pd
@@ -12,78 +13,73 @@ class Missing(LookupError):
     """A number that a claim needs was not measured; the message says which."""
 
 
-class Numbers:
-    """The results of all notebooks, looked up by experiment and metric."""
-
-    def __init__(self, results: pd.DataFrame):
-        self.results = results
-
-    def seeds(self, experiment: str, metric: str) -> pd.Series:
-        """One value per seed. Raises Missing."""
-        r = self.results
-        found = r[(r["experiment"] == experiment) & (r["metric"] == metric)].groupby("seed")["value"].last()
-        if found.empty:
-            raise Missing(f"{metric} of {experiment!r} was not measured: not run, or its weights could not be had")
-        return found
-
-    def mean(self, experiment: str, metric: str) -> float:
-        return self.seeds(experiment, metric).mean()
-
-    def on_data_of(self, experiment: str) -> "Numbers":
-        """Those on the data of `experiment` only: notebooks may have been run on different data."""
-        r = self.results
-        return Numbers(r[r["data"].isin(r.loc[r["experiment"] == experiment, "data"])])
+def seeds(results: pd.DataFrame, experiment: str, metric: str) -> pd.Series:
+    """One value per seed. Raises Missing."""
+    chosen = (results["experiment"] == experiment) & (results["metric"] == metric)
+    found = results[chosen].groupby("seed")["value"].last()
+    if found.empty:
+        raise Missing(f"{metric} of {experiment!r} was not measured: not run, or its weights were unavailable")
+    return found
 
 
-def appearance_dominates(n: Numbers):
-    share = n.mean("loss_shares_end", "appearance")
+def mean(results: pd.DataFrame, experiment: str, metric: str) -> float:
+    return seeds(results, experiment, metric).mean()
+
+
+def on_data_of(results: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """Only the results on the data of `experiment`: notebooks may have been run on different data."""
+    return results[results["data"].isin(results.loc[results["experiment"] == experiment, "data"])]
+
+
+def appearance_dominates(r: pd.DataFrame):
+    share = mean(r, "loss_shares_end", "appearance")
     return share > 0.9, f"appearance is {share:.0%} of the loss after training on one pair", "one pair, corrected loss"
 
 
-def paint_is_misplaced(n: Numbers):
-    paint, road = n.seeds("lane_paint", "paint_epe"), n.seeds("lane_paint", "road_epe")
+def paint_is_misplaced(r: pd.DataFrame):
+    paint, road = seeds(r, "lane_paint", "paint_epe"), seeds(r, "lane_paint", "road_epe")
     evidence = f"EPE {paint.mean():.2f} px on lane paint, {road.mean():.2f} px on plain road ({len(paint)} scenes)"
     return (paint > road).all(), evidence, "rendered scenes; each overfitted by itself"
 
 
-def imagenet_helps_one_pair(n: Numbers):
-    pretrained, random = n.seeds("frozen ImageNet", "epe"), n.seeds("frozen random", "epe")
-    loss = n.mean("frozen ImageNet", "loss") - n.mean("frozen random", "loss")
+def imagenet_helps_one_pair(r: pd.DataFrame):
+    pretrained, random = seeds(r, "frozen ImageNet", "epe"), seeds(r, "frozen random", "epe")
+    loss = mean(r, "frozen ImageNet", "loss") - mean(r, "frozen random", "loss")
     evidence = f"EPE {pretrained.mean():.2f} px frozen ImageNet, {random.mean():.2f} px frozen random; loss {loss:+.2f}"
     return pretrained.max() < random.min() and loss >= 0, evidence, "one pair, scored on itself"
 
 
-def lower_loss_is_worse_map(n: Numbers):
-    rank = n.mean("loss_vs_error", "spearman_epe")
+def lower_loss_is_worse_map(r: pd.DataFrame):
+    rank = mean(r, "loss_vs_error", "spearman_epe")
     evidence = f"rank correlation of final loss and EPE {rank:+.2f} over rates 1e-4 to 1e-3"
     return rank < -0.6, evidence, "one pair, scored on itself, few steps; 12 runs reach 0.6 by chance"
 
 
-def full_set_generalises(n: Numbers):
-    n = n.on_data_of("network")
-    network, baseline = n.mean("network", "abs_rel"), n.mean("pixel_mean", "abs_rel")
-    high = n.mean("network", "abs_rel_high")
+def full_set_generalises(r: pd.DataFrame):
+    r = on_data_of(r, "network")
+    network, baseline = mean(r, "network", "abs_rel"), mean(r, "pixel_mean", "abs_rel")
+    high = mean(r, "network", "abs_rel_high")
     evidence = f"AbsRel {network:.3f} on unseen scenes (95 % interval up to {high:.3f}), pixel-mean {baseline:.3f}"
     return high < baseline, evidence, "unseen scenes of the same kind as the training scenes"
 
 
-def semantics_help(n: Numbers):
-    n = n.on_data_of("full set, semantic")
+def semantics_help(r: pd.DataFrame):
+    r = on_data_of(r, "full set, semantic")
     semantic, none, random = (
-        n.seeds(f"full set, {arm}", "abs_rel") for arm in ("semantic", "no extra features", "random features")
+        seeds(r, f"full set, {arm}", "abs_rel") for arm in ("semantic", "no extra features", "random features")
     )
     evidence = (
         f"AbsRel {semantic.mean():.3f} semantic, {none.mean():.3f} without, {random.mean():.3f} random features "
         f"({len(semantic)} seeds)"
     )
     better, limits = semantic.max() < min(none.min(), random.min()), "every semantic run must beat every control run"
-    if min(semantic.min(), none.min(), random.min()) > n.mean("pixel_mean", "abs_rel"):
+    if min(semantic.min(), none.min(), random.min()) > mean(r, "pixel_mean", "abs_rel"):
         limits += "; no run beats the pixel mean, so these runs are too short to decide"
     return better, evidence, limits
 
 
-def shiny_and_paint_fail(n: Numbers):
-    shiny, paint, road = (n.mean(f"region {region}", "epe") for region in ("shiny", "lane paint", "plain road"))
+def shiny_and_paint_fail(r: pd.DataFrame):
+    shiny, paint, road = (mean(r, f"region {region}", "epe") for region in ("shiny", "lane paint", "plain road"))
     evidence = f"EPE {shiny:.2f} px on shiny surfaces, {paint:.2f} px on lane paint, {road:.2f} px on plain road"
     return shiny > road and paint > road, evidence, "rendered surfaces; errors in pixels, not corrected for depth"
 
@@ -107,7 +103,7 @@ def verdicts(results: pd.DataFrame, profile_name: str) -> pd.DataFrame:
     rows = []
     for claim_id, (claim, judge) in CLAIMS.items():
         try:
-            holds, evidence, limits = judge(Numbers(results))
+            holds, evidence, limits = judge(results)
             verdict = SUPPORTED if holds else REFUTED
         except Missing as reason:
             verdict, evidence, limits = UNTESTED, str(reason), ""

@@ -1,7 +1,6 @@
-"""KITTI 2015 stereo, and folders that look like it: pairs keyed on file names, and splits by scene.
+"""KITTI 2015 stereo, and folders that look like it: pairs matched by file name, and splits by scene.
 
-Not `torchvision.datasets.Kitti2015Stereo`: that one pairs 400 images with 200 disparity maps by position,
-so only the first pair gets its own map (pytorch/vision issue 7128).
+Not `torchvision.datasets.Kitti2015Stereo`: it pairs 400 images with 200 disparity maps by position (its issue 7128).
 """
 
 import re
@@ -19,32 +18,34 @@ from monodepth_nb.data.transforms import resize
 
 VIEW_FOLDERS = (("image_2", "image_3"), ("left", "right"))
 KITTI_NAME = re.compile(r"(\d{6})_(\d\d)")  # scene, frame: 000017_10
-# Focal length of the rectified cameras: they were calibrated, and cropped, anew on each recording day.
+# Focal length of the rectified cameras, which were calibrated and cropped anew on each recording day.
 FOCAL_PX_BY_WIDTH = {1242: 721.5377, 1241: 718.856, 1238: 718.3351, 1226: 707.0912, 1224: 707.0493}
 KITTI_BASELINE_M = 0.54
-# What Pillow raises on damage, in the picture or in what is noted beside it, and on sizes nobody can mean.
+# What Pillow raises on damaged pixels, damaged metadata and absurd sizes.
 UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
-# Scenes of KITTI 2015 known to come from one drive, often a second apart: never to be split.
+# First and last scene of KITTI 2015 drives, which must not be split: neighbours are often a second apart.
 KNOWN_DRIVES = ((2, 3), (7, 12), (13, 17), (18, 21), (22, 33), (34, 42))
 
 
 class KittiStereo(Dataset):
     """Stereo pairs of a folder as `Sample`s, sorted by name.
 
-    root:    folder that holds `training/` and `testing/`, each with `image_2` (left) and `image_3` (right);
-             or a folder of one's own that holds `image_2` and `image_3`, or `left` and `right`. The two
-             files of a pair have the same name up to .png, .jpg or .jpeg. Colour or grey, in any mixture of
-             sizes.
-    subset:  "training" or "testing"
-    frames:  which of KITTI's two frames of a scene; names that are not KITTI's are all taken
-    truth:   None, "occ" (all pixels measured) or "noc" (those that both cameras see). KITTI labels frame 10
-             only, so frame 11 is left out with truth.
-    size:    (height, width) of the two images, None for full size; the truth stays at full size
-    focal_px, baseline_m: of the camera at full size, both or neither. Default: the calibration file of the
-             scene, else KITTI's values by image width. Needed with truth only.
+    >>> from monodepth_nb import KittiStereo
+    >>> data = KittiStereo("datasets/Kitti2015", truth="noc", size=(256, 512))
+    >>> data[0].left.shape, data[0].disparity_px.shape  # (3, 256, 512) and full size
 
-    Raises FileNotFoundError (a folder or a partner is missing), ValueError (files that are damaged or do
-    not fit).
+    root:    folder that holds `training/` and `testing/`, each with `image_2` (left) and `image_3` (right);
+             or your own folder that holds `image_2` and `image_3`, or `left` and `right`. The two files of a pair
+             have the same name, apart from .png, .jpg or .jpeg. Colour or grey; sizes may differ between pairs.
+    subset:  "training" or "testing"
+    frames:  which of KITTI's two frames of a scene. Files with other names are all taken.
+    truth:   None, "occ" (all measured pixels) or "noc" (those visible to both cameras). Frame 11 is then left out,
+             because KITTI labels frame 10 only.
+    size:    (height, width) of the two images, None for full size; the ground truth stays at full size
+    focal_px, baseline_m: of the camera at full size, both or neither. Default: the calibration file of the scene,
+             else KITTI's values by image width. Needed with `truth` only.
+
+    Raises FileNotFoundError for a missing folder or file, ValueError for damaged files and sizes that do not fit.
     """
 
     def __init__(
@@ -63,25 +64,15 @@ class KittiStereo(Dataset):
             raise ValueError(f"focal_px is {focal_px} and baseline_m is {baseline_m}: pass both or neither")
         self.truth, self.size, self.focal_px, self.baseline_m = truth, size, focal_px, baseline_m
         self.folder, left, right = find_views(Path(root), subset)
-        self.left, self.right = files_by_name(left), files_by_name(right)
+        self.left = files_by_name(left)
         wanted = {None, *frames} - ({"11"} if truth else set())
-        self.names = [name for name in self.left if frame_of(name) in wanted]
+        self.names = [name for name in self.left if scene_and_frame(name)[1] in wanted]
         if not self.names:
             raise FileNotFoundError(f"{left} holds no PNG or JPEG of frames {frames}: put them there")
-        require_all(self.names, self.right, right)
-        self.maps = self.find_maps() if truth else {}
-
-    def find_maps(self) -> dict[str, dict[str, Path]]:
-        """Files by folder, then by name: the disparity, and what a renderer knows besides."""
-        truth = self.folder / f"disp_{self.truth}_0"
-        if not truth.is_dir():
-            there = ", ".join(sorted(p.name for p in self.folder.glob("disp_*_0"))) or "none"
-            raise FileNotFoundError(f"{truth} does not exist (there: {there}): pass another truth, or None")
-        folders = [truth] + [self.folder / name for name in MAP_READERS if (self.folder / name).is_dir()]
-        maps = {folder.name: files_by_name(folder) for folder in folders}
-        for folder in folders:
-            require_all(self.names, maps[folder.name], folder)
-        return maps
+        self.right = partners(self.names, right)
+        # Files by folder, then by name: the disparity, and the other maps of rendered streets.
+        maps = [f"disp_{truth}_0", *(f for f in MAP_READERS if (self.folder / f).is_dir())] if truth else []
+        self.maps = {folder: partners(self.names, self.folder / folder) for folder in maps}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -89,7 +80,7 @@ class KittiStereo(Dataset):
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
         left, right = self.read_pair(name)
-        known = self.read_truth(name, tuple(left.shape[-2:])) if self.truth else {}
+        known = self.read_truth(name, left.shape[-2:]) if self.truth else {}
         if self.size is not None:
             left, right = resize(left, self.size), resize(right, self.size)
         return Sample(left=left, right=right, name=name, **known)
@@ -98,10 +89,8 @@ class KittiStereo(Dataset):
         """Both views at full size, (3, H, W) in [0, 1]."""
         left, right = read_image(self.left[name]), read_image(self.right[name])
         if left.shape != right.shape:
-            raise ValueError(
-                f"{self.left[name]} is {height_x_width(left)}, {self.right[name]} {height_x_width(right)}: "
-                "rectify both to one size, or remove them"
-            )
+            sizes = f"{self.left[name]} is {height_x_width(left)}, {self.right[name]} {height_x_width(right)}"
+            raise ValueError(f"{sizes}: rectify both to one size, or remove them")
         return left, right
 
     def read_truth(self, name: str, size: tuple[int, int]) -> dict:
@@ -110,11 +99,9 @@ class KittiStereo(Dataset):
         for folder, files in self.maps.items():
             key, read = MAP_READERS.get(folder, ("disparity_px", read_disparity))
             known[key] = read(files[name])
-            if tuple(known[key].shape) != size:
-                raise ValueError(
-                    f"{files[name]} is {height_x_width(known[key])}, its image {size[0]} x {size[1]}: "
-                    "copy both from one data set"
-                )
+            if known[key].shape != size:
+                sizes = f"{files[name]} is {height_x_width(known[key])}, its image {size[0]} x {size[1]}"
+                raise ValueError(f"{sizes}: copy both from one data set")
         known["focal_px"], known["baseline_m"] = self.camera(name, size[1])
         return known
 
@@ -122,7 +109,7 @@ class KittiStereo(Dataset):
         """Focal length in pixels, for images `width` pixels wide, and baseline in metres."""
         if self.focal_px is not None:
             return self.focal_px, self.baseline_m
-        path = self.folder / "calib_cam_to_cam" / f"{scene_of(name)}.txt"
+        path = self.folder / "calib_cam_to_cam" / f"{scene_and_frame(name)[0]}.txt"
         if path.is_file():
             return read_calibration(path)
         if width in FOCAL_PX_BY_WIDTH:
@@ -137,25 +124,19 @@ class KittiStereo(Dataset):
 
 
 def truth_kinds(data: KittiStereo) -> list[str]:
-    """Kinds of ground truth that its folder has; the paper's comes first."""
+    """Kinds of ground truth in its folder, the paper's first."""
     return [kind for kind in ("noc", "occ") if (data.folder / f"disp_{kind}_0").is_dir()]
 
 
-def frame_of(name: str) -> str | None:
-    """The "10" of "000017_10"; None if the name is not KITTI's."""
+def scene_and_frame(name: str) -> tuple[str, str | None]:
+    """("000017", "10") of "000017_10"; (name, None) if the name is not KITTI's."""
     match = KITTI_NAME.fullmatch(name)
-    return match[2] if match else None
-
-
-def scene_of(name: str) -> str:
-    """The "000017" of "000017_10"; the name itself if it is not KITTI's."""
-    match = KITTI_NAME.fullmatch(name)
-    return match[1] if match else name
+    return match.groups() if match else (name, None)
 
 
 def find_views(root: Path, subset: str) -> tuple[Path, Path, Path]:
-    """The folder that holds the views, that of the left and that of the right ones."""
-    own = (root,) if subset == "training" else ()  # a folder of one's own has no subsets
+    """The folder that holds the views, and within it those of the left and of the right views."""
+    own = (root,) if subset == "training" else ()  # a user's own folder has no subsets
     for folder in (root / subset, *own):
         for left, right in VIEW_FOLDERS:
             if (folder / left).is_dir() and (folder / right).is_dir():
@@ -173,13 +154,19 @@ def files_by_name(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in images}  # macOS leaves ._000000_10.png
 
 
-def require_all(names: list[str], files: dict[str, Path], folder: Path) -> None:
+def partners(names: list[str], folder: Path) -> dict[str, Path]:
+    """`files_by_name` of a folder that must hold all `names`."""
+    if not folder.is_dir():
+        there = ", ".join(sorted(p.name for p in folder.parent.iterdir() if p.is_dir()))
+        raise FileNotFoundError(f"{folder} does not exist (there: {there}): pass another truth, or None")
+    files = files_by_name(folder)
     missing = [name for name in names if name not in files]
     if missing:
         raise FileNotFoundError(
             f"{folder / missing[0]} (PNG or JPEG) is missing, as are {len(missing) - 1} others: "
-            "copy what belongs to the left view there, or remove the left view"
+            "add the partner of the left view, or remove the left view"
         )
+    return files
 
 
 # ---- Files ----
@@ -203,27 +190,23 @@ def read_image(path: Path) -> Tensor:
 
 
 def read_disparity(path: Path) -> Tensor:
-    """(H, W) float32 in pixels, NaN where unknown. Stored as in KITTI: 16-bit, pixels * 256, 0 = unknown."""
+    """(H, W) float32 in pixels, NaN = unknown. Stored as in KITTI: 16-bit, pixels * 256, 0 = unknown."""
     stored = read_array(path)
     if stored.ndim != 2 or stored.dtype.itemsize == 1:
         raise ValueError(f"{path} is not a 16-bit grey PNG: store disparity in pixels * 256, 0 where unknown")
-    disparity = stored.astype(np.float32) / 256
-    disparity[stored == 0] = np.nan
-    return torch.from_numpy(disparity)
+    disparity = torch.from_numpy(stored.astype(np.float32) / 256)
+    return disparity.where(disparity > 0, torch.nan)
 
 
 def read_classes(path: Path) -> Tensor:
-    """(H, W) uint8."""
-    return torch.from_numpy(read_array(path).astype(np.uint8))
+    return torch.from_numpy(read_array(path).astype(np.uint8))  # (H, W)
 
 
 def read_mask(path: Path) -> Tensor:
-    """(H, W) bool."""
-    return torch.from_numpy(read_array(path) > 0)
+    return read_classes(path) > 0  # (H, W)
 
 
-# What rendered streets know besides disparity: folder to (key, reader).
-MAP_READERS = {
+MAP_READERS = {  # maps of rendered streets besides the left disparity: folder to (key, reader)
     "disp_occ_1r": ("disparity_right_px", read_disparity),
     "classes_2": ("classes", read_classes),
     "lane_paint_2": ("lane_paint", read_mask),
@@ -234,8 +217,7 @@ MAP_READERS = {
 def read_calibration(path: Path) -> tuple[float, float]:
     """Focal length in pixels and baseline in metres, from a `calib_cam_to_cam` file.
 
-    P_rect_0i, 3 x 4, projects into the rectified camera i; it ends its first row with -focal * (x of the
-    camera).
+    P_rect_0i, 3 x 4, projects into rectified camera i; its first row ends with -focal * (x of the camera).
     """
     rows = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
     try:
@@ -255,8 +237,8 @@ def height_x_width(image: Tensor) -> str:
 def scene_blocks(names: list[str]) -> list[list[int]]:
     """Indices of the names that must stay together, block by block.
 
-    KITTI 2015: both frames of a scene, and all scenes known to be of one drive. Other names: one recording,
-    which is what stands before the frame number ("odomA_000017").
+    KITTI 2015: both frames of a scene, and all scenes known to be of one drive. Other names: one recording, which is
+    the part before the frame number ("odomA_000017").
     """
     blocks: dict[str, list[int]] = {}
     for index, name in enumerate(names):
@@ -265,17 +247,17 @@ def scene_blocks(names: list[str]) -> list[list[int]]:
 
 
 def block_of(name: str) -> str:
-    if frame_of(name) is None:
+    scene, frame = scene_and_frame(name)
+    if frame is None:
         return name.rstrip("0123456789")
-    scene = int(scene_of(name))
-    return next((f"{first} to {last}" for first, last in KNOWN_DRIVES if first <= scene <= last), str(scene))
+    return next((f"{first} to {last}" for first, last in KNOWN_DRIVES if first <= int(scene) <= last), scene)
 
 
 def split_by_scene(dataset: KittiStereo, validation: float = 0.2) -> tuple[Subset, Subset]:
-    """Train and validation `Subset`; validation is the last part, and no block of `scene_blocks` is in both.
+    """Training and validation `Subset`. The validation split is the last part; no block of `scene_blocks` is in both.
 
-    The cut falls between the two blocks next to the share asked for: with all of KITTI 2015, 0.2 gives the
-    usual scenes 0-159 and 160-199. A single recording is cut once, in time.
+    The cut is the boundary between two blocks that is nearest to the requested share: with all of KITTI 2015, 0.2 gives
+    the usual scenes 0-159 and 160-199. A single recording is cut once, in time.
     """
     blocks = scene_blocks(dataset.names)
     if len(blocks) == 1:
@@ -291,8 +273,8 @@ def split_by_scene(dataset: KittiStereo, validation: float = 0.2) -> tuple[Subse
 def paper_protocol(root: str | Path, size: tuple[int, int] | None = None) -> tuple[KittiStereo, KittiStereo]:
     """Pairs to train on and to score, as in Table 1 of Godard et al., CVPR 2017, as far as KITTI 2015 allows.
 
-    Train without labels on the testing scenes, score frame 10 of the training scenes on "noc", which the paper's code
-    did; KITTI ranks on "occ", which is taken where there is no other.
+    Train without labels on the testing scenes and score frame 10 of the training scenes on "noc", as the paper's code
+    did. KITTI ranks on "occ", which is taken where there is no "noc".
     """
     kind = next(iter(truth_kinds(KittiStereo(root))), "noc")  # without either, "noc" is reported as missing
     return KittiStereo(root, "testing", size=size), KittiStereo(root, truth=kind, size=size)

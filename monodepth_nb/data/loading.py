@@ -1,12 +1,13 @@
-"""From a data set of pairs to batches: decoded once, augmented and ordered reproducibly.
+"""From a data set of pairs to batches: each pair decoded once, augmented and ordered reproducibly.
 
-Every draw depends on (seed, epoch, index) alone and the order on (seed, epoch) alone, so neither the number
-of loader workers nor the number of training processes changes what the network sees.
+The augmentation depends on (seed, epoch, index) alone and the order on (seed, epoch) alone. So neither the number of
+loader workers nor the number of training processes changes what the network sees.
 """
 
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,16 +18,16 @@ from monodepth_nb.data.sample import Sample
 from monodepth_nb.data.transforms import resize
 
 
-def draws(*key: int) -> torch.Generator:
-    """A random generator that depends on the given numbers only; neighbouring keys give unrelated draws."""
+def seeded_generator(*key: int) -> torch.Generator:
+    """A random generator seeded by the given numbers alone; neighbouring keys give unrelated values."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
 class SharedRows:
-    """The rows of a table, each computed on first use, then kept in memory that all loader workers share.
+    """The rows of a table, each computed on first use, then cached in memory that all loader workers share.
 
     shape:   (N, ...) of the table
-    compute: index -> tensor (...), rounded to `dtype` on first access too, so that all epochs see the same
+    compute: index -> tensor (...), rounded to `dtype` from the first use on, so that all epochs see the same
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, compute):
@@ -44,19 +45,33 @@ class SharedRows:
         return self.rows[index]
 
 
+def fits_in_memory(size_bytes: int) -> bool:
+    """Whether a cache of this size leaves half of the memory free; warns if it does not."""
+    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 2**31
+    if os.path.isdir("/dev/shm"):  # where Linux keeps shared memory; containers often get 64 MB of it
+        room = min(room, shutil.disk_usage("/dev/shm").free)
+    if size_bytes > room:
+        warnings.warn(
+            f"the pairs need {size_bytes / 2**30:.2f} GiB and {room / 2**30:.2f} GiB of memory may be shared: every "
+            "epoch decodes them again. A smaller image size or fewer pairs avoid that.",
+            stacklevel=4,
+        )
+    return size_bytes <= room
+
+
 class PairCache(Dataset):
-    """The views of a data set, decoded and resized on first use, then kept in memory as 8-bit integers.
+    """The views of a data set, decoded and resized on first use, then cached as 8-bit integers.
 
     dataset: map-style data set of Samples
-    size:    (height, width) in pixels; None keeps the size of the first sample, which all others must share
-    yields Sample(left, right, name), float32 in [0, 1]; ground truth, whose size may differ, is left behind
+    size:    (height, width) in pixels; None takes the size of the first sample
+    yields Sample(left, right, name), float32 in [0, 1]; ground truth, whose size may differ, is dropped
     """
 
     def __init__(self, dataset: Dataset, size: tuple[int, int] | None = None):
         if not len(dataset):
             raise ValueError("the data set holds no pairs; check its folder")
         self.dataset = dataset
-        self.size = tuple(size) if size else tuple(dataset[0]["left"].shape[-2:])
+        self.size = tuple(size or dataset[0]["left"].shape[-2:])
         self.views = SharedRows((len(dataset), 2, 3, *self.size), torch.uint8, self.decode)
 
     def __len__(self) -> int:
@@ -68,29 +83,13 @@ class PairCache(Dataset):
         return Sample(left=left, right=right, name=f"pair {index}")
 
     def decode(self, index: int) -> Tensor:
-        """(2, 3, H, W), whole values of 0 to 255."""
+        """(2, 3, H, W), whole numbers from 0 to 255."""
         sample = self.dataset[index]
-        views = torch.stack([resize(sample[view], self.size) for view in ("left", "right")])
-        return (views * 255).round()
-
-
-def fits_in_memory(size_bytes: int) -> bool:
-    """Whether a cache of this size leaves half of the memory free; warns when it does not."""
-    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 2**31
-    if os.path.isdir("/dev/shm"):  # where Linux keeps shared memory; containers often get 64 MB of it
-        room = min(room, shutil.disk_usage("/dev/shm").free)
-    if size_bytes <= room:
-        return True
-    warnings.warn(
-        f"the pairs need {size_bytes / 2**30:.2f} GiB and {room / 2**30:.2f} GiB of memory "
-        "may be shared: every epoch decodes them again. A smaller image size or fewer pairs avoid that.",
-        stacklevel=4,
-    )
-    return False
+        return (255 * torch.stack([resize(sample[view], self.size) for view in ("left", "right")])).round()
 
 
 class TrainingPairs(Dataset):
-    """Both views of each sample of `dataset`, changed by `transform` with draws of (seed, epoch, index).
+    """The pairs of `dataset`, changed by `transform` with a generator seeded by (seed, epoch, index).
 
     late: (epoch, transform); from that epoch on, this transform instead.
     Call `set_epoch` before each epoch, as with PyTorch's DistributedSampler.
@@ -109,67 +108,48 @@ class TrainingPairs(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
-        # Not the truth, whose size may differ.
+        # Without ground truth, whose size may differ between pairs.
         pair = Sample({key: sample[key] for key in ("left", "right", "name", "disparity") if key in sample})
         epoch, (late_from, late_transform) = self.epoch.item(), self.late
         transform = self.transform if epoch < late_from else late_transform
-        return transform(pair, draws(self.seed, epoch, index)) if transform else pair
+        return transform(pair, seeded_generator(self.seed, epoch, index)) if transform else pair
 
 
-class EpochBatches(Sampler[list[int]]):
-    """The batches that process `rank` of `world` sees in the current epoch of `pairs`.
+class EpochOrder(Sampler[int]):
+    """The indices that process `rank` of `world` sees in the current epoch of `pairs`.
 
-    `batch_size` counts pairs per process: the processes share out batches of `world * batch_size`. Shuffled,
-    for training, every process gets equally many, as averaging their gradients asks for; at most `world` - 1
-    pairs of an epoch are left out for that. Unshuffled, for validation, nothing is left out.
+    Batches of `world * batch_size` pairs are shared out among the processes. With `shuffle`, for training, up to
+    `world` - 1 pairs of an epoch are left out, because averaging gradients needs equally many pairs in every process.
+    Without it, for validation, no pair is left out.
     """
 
     def __init__(self, pairs: TrainingPairs, batch_size: int, shuffle: bool, rank: int = 0, world: int = 1):
-        self.pairs, self.batch_size, self.shuffle = pairs, batch_size, shuffle
-        self.rank, self.world = rank, world
+        self.pairs, self.batch_size, self.shuffle, self.rank, self.world = pairs, batch_size, shuffle, rank, world
 
-    def batches(self) -> list[list[int]]:
+    def __iter__(self) -> Iterator[int]:
         n = len(self.pairs)
         order = torch.arange(n)
         if self.shuffle:
-            order = torch.randperm(n, generator=draws(self.pairs.seed, self.pairs.epoch.item()))
+            order = torch.randperm(n, generator=seeded_generator(self.pairs.seed, self.pairs.epoch.item()))
             order = order[: n - n % self.world]
-        shared = order.split(self.world * self.batch_size)
-        own = [batch.tensor_split(self.world)[self.rank].tolist() for batch in shared]
-        return [batch for batch in own if batch]
-
-    def __iter__(self):
-        return iter(self.batches())
+        for batch in order.split(self.world * self.batch_size):
+            yield from batch.tensor_split(self.world)[self.rank].tolist()
 
     def __len__(self) -> int:
-        return len(self.batches())
+        return sum(1 for _ in self)
 
 
 def make_loader(
-    dataset: Dataset,
-    batch_size: int,
-    *,
-    shuffle: bool = False,
-    transform=None,
-    late: tuple | None = None,
-    seed: int = 0,
-    workers: int = 0,
-    pin_memory: bool = False,
-    rank: int = 0,
-    world: int = 1,
-) -> DataLoader:
+    dataset: Dataset, batch_size: int, *, shuffle: bool = False, transform=None, late: tuple | None = None,
+    seed: int = 0, workers: int = 0, pin_memory: bool = False, rank: int = 0, world: int = 1,
+) -> DataLoader:  # fmt: skip
     """Batches of `left`, `right` (B, 3, H, W) float32, and `disparity` (B, 2, H, W) where it is known.
 
     Call `loader.dataset.set_epoch` before each epoch.
-
-    transform, late, seed: of `TrainingPairs`; batch_size, shuffle, rank, world: of `EpochBatches`
+    transform, late, seed: of `TrainingPairs`; batch_size (pairs per process), shuffle, rank, world: of `EpochOrder`
     """
     pairs = TrainingPairs(dataset, transform, seed, late)
-    return DataLoader(
-        pairs,
-        batch_sampler=EpochBatches(pairs, batch_size, shuffle, rank, world),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=pin_memory,
-        generator=torch.Generator().manual_seed(seed),  # else it draws worker seeds from the global generator
-    )
+    order = EpochOrder(pairs, batch_size, shuffle, rank, world)
+    generator = torch.Generator().manual_seed(seed)  # else the loader draws worker seeds from the global generator
+    options = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pin_memory}
+    return DataLoader(pairs, batch_size, sampler=order, generator=generator, **options)

@@ -1,9 +1,8 @@
-"""Disparity that classical stereo matching finds in the training pairs themselves: labels that nobody labelled.
+"""Training labels from classical stereo matching of the training pairs themselves; no depth label is needed.
 
-From few pairs a network learns their look by heart before the appearance loss has taught it what a car is. The pair
-holds more than that loss asks for: where both cameras see some texture, matching measures the disparity, and a network
-can be taught with it (Tosi et al., CVPR 2019; the "depth hints" of Watson et al., ICCV 2019). It still needs no depth
-label, and still predicts from one image.
+From few pairs a network memorises their appearance before the appearance loss has taught it what a car is. Where both
+cameras see some texture, matching measures the disparity, which is a stronger teacher (Tosi et al., CVPR 2019; the
+"depth hints" of Watson et al., ICCV 2019). The network still predicts from one image.
 """
 
 import cv2
@@ -17,8 +16,8 @@ from torch.utils.data import Dataset
 from monodepth_nb.data.loading import PairCache, SharedRows
 from monodepth_nb.data.sample import Sample
 from monodepth_nb.data.transforms import resize
-from monodepth_nb.networks import MAX_DISPARITY
 
+SEARCH_RANGE = 0.3  # largest disparity, a fraction of the width: the network's MAX_DISPARITY
 FARTHEST = 1e-3  # fraction of the width; stands for the sky's 0. 314 m with KITTI's camera
 
 
@@ -26,8 +25,8 @@ def match_views(left: Tensor, right: Tensor) -> Tensor:
     """Disparity of both views by semi-global matching (Hirschmüller, PAMI 2008; OpenCV's StereoSGBM).
 
     left, right: (3, H, W) in [0, 1]
-    returns: (2, H, W) float32, left view first, in fractions of the width; 0 where there is no match that holds in
-             both directions: seen by one camera only, plain, or shiny
+    returns: (2, H, W) float32, left view first, in fractions of the width; 0 without a match that holds in both
+             directions: the point is occluded in one view, untextured or shiny
     """
     left, right = ((255 * v).round().byte().permute(1, 2, 0).numpy() for v in (left, right))
     mirrored = [np.ascontiguousarray(v[:, ::-1]) for v in (right, left)]  # mirrored, the right view is a left one
@@ -38,24 +37,24 @@ def match_views(left: Tensor, right: Tensor) -> Tensor:
 def left_disparity_px(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """(H, W) float32 in pixels, negative where unknown, of two (H, W, 3) uint8 views."""
     h, w, _ = left.shape
-    block, levels = 5, 16 * int(np.ceil(MAX_DISPARITY * w / 16))  # OpenCV wants a multiple of 16
+    block, levels = 5, 16 * int(np.ceil(SEARCH_RANGE * w / 16))  # OpenCV wants a multiple of 16
     matcher = cv2.StereoSGBM.create(
         minDisparity=0, numDisparities=levels, blockSize=block, P1=24 * block**2, P2=96 * block**2, disp12MaxDiff=1,
         preFilterCap=63, uniquenessRatio=10, speckleWindowSize=h * w // 1000, speckleRange=2,
         mode=cv2.StereoSGBM_MODE_SGBM_3WAY,
     )  # fmt: skip
-    # It leaves out the first `levels` columns, whose search could leave the picture: so the picture grows there.
+    # It skips the first `levels` columns, whose search could leave the image. A margin there makes them count.
     padded = [cv2.copyMakeBorder(v, 0, 0, levels, 0, cv2.BORDER_REPLICATE) for v in (left, right)]
     found = matcher.compute(*padded)[:, levels:].astype(np.float32) / 16
-    found[np.arange(w) < found] = -1  # matched with that margin
+    found[np.arange(w) < found] = -1  # matched with the margin
     return found
 
 
 def filled(disparity: Tensor) -> Tensor:
-    """Guess what is unknown: the farther of its known neighbours in the row, as the surface behind goes on there.
+    """Guess unknown disparity: the farther known neighbour in the row, because the background is what is occluded.
 
     disparity: (V, H, W), 0 = unknown
-    returns: the same with guesses, marked by a minus sign. Rows without a known pixel take those of the row below.
+    returns: the same with negative guesses. Rows without a known pixel take those of the row below.
     """
     guesses = []
     for rows in disparity.numpy():
@@ -68,12 +67,12 @@ def filled(disparity: Tensor) -> Tensor:
 class MatchedPairs(Dataset):
     """Pairs of one size with the disparity that `match_views` finds in them, for `DisparityLoss`.
 
-    They are matched at twice that size, where the pictures have it. On KITTI at 128 x 448 (17 pairs, pixels that both
-    cameras see) this labels 93 instead of 97 %, and of these 4.7 instead of 7.6 % are wrong by D1.
+    They are matched at twice that size where the images are large enough. On KITTI at 128 x 448 (17 pairs, pixels
+    visible to both cameras) this labels 93 instead of 97 %, and 4.7 instead of 7.6 % of the labels are wrong by D1.
 
     yields Sample(left, right, name, disparity); disparity: (2, H, W) float32, left view first, in fractions of the
-    width; negative where it is a guess (see `filled`), which places things but is not to be learnt
-    Raises TypeError unless `pairs` is a `PairCache`, which holds the pairs at both sizes.
+    width; guesses of `filled` are negative: they place things but are not to be learnt
+    Raises TypeError unless `pairs` is a `PairCache`, which gives access to the pairs at both sizes.
     """
 
     def __init__(self, pairs: PairCache):
@@ -96,7 +95,7 @@ class MatchedPairs(Dataset):
 
 
 class RenderedPairs(MatchedPairs):
-    """The same of rendered streets, with their true disparity. pairs: of a `KittiStereo(truth="occ")`."""
+    """Rendered street pairs, from a `KittiStereo(truth="occ")`, with their true disparity instead."""
 
     def label(self, index: int) -> Tensor:
         sample = self.pairs.dataset[index]

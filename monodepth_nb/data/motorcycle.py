@@ -1,6 +1,5 @@
 """The one real stereo pair that needs no download."""
 
-import numpy as np
 import torch
 
 from monodepth_nb.data.sample import Sample
@@ -10,20 +9,22 @@ from monodepth_nb.data.transforms import resize
 def motorcycle(size: tuple[int, int] | None = None) -> Sample:
     """The real stereo pair that scikit-image ships: Middlebury 2014 "Motorcycle" at 500 x 741.
 
-    size:    (height, width) of the two images in the sample, None for full size; the truth stays full size
-    returns: Sample with `left`, `right`, `disparity_px` (500, 741; NaN where the truth is unknown), `focal_px`,
-             `baseline_m`, and `doffs_px`: the principal points of the two cameras differ by that many pixels, so
-             depth = focal_px * baseline_m / (disparity_px + doffs_px) here. KITTI's is 0.
+    >>> from monodepth_nb import motorcycle
+    >>> pair = motorcycle(size=(256, 512))
+    >>> depth_m = pair.focal_px * pair.baseline_m / (pair.disparity_px + pair.doffs_px)  # (500, 741), NaN = unknown
+
+    size:    (height, width) of the two images, None for full size; the ground truth stays at full size
+    returns: Sample with `left`, `right`, `disparity_px`, `focal_px`, `baseline_m`, and `doffs_px`, the distance of the
+             two cameras' principal points in pixels (0 for KITTI)
     Source: D. Scharstein et al., GCPR 2014, through `skimage.data.stereo_motorcycle`.
     """
     from skimage.data import stereo_motorcycle
 
-    left, right, disparity = stereo_motorcycle()
-    views = [torch.from_numpy(v).permute(2, 0, 1).float() / 255 for v in (left, right)]
-    if size is not None:
-        views = [resize(v, size) for v in views]
-    truth = torch.from_numpy(np.where(np.isfinite(disparity), disparity, np.nan).astype(np.float32))
+    *views, disparity = map(torch.from_numpy, stereo_motorcycle())
+    left, right = (view.permute(2, 0, 1).float() / 255 for view in views)
+    size = size or left.shape[-2:]
     return Sample(
-        left=views[0], right=views[1], name="motorcycle", disparity_px=truth,
+        left=resize(left, size), right=resize(right, size), name="motorcycle",
+        disparity_px=disparity.float().where(disparity.isfinite(), torch.nan),
         focal_px=994.978, baseline_m=0.193001, doffs_px=31.086,
     )  # fmt: skip

@@ -1,58 +1,57 @@
-"""Is this a rectified stereo pair? Swapped or unrectified views are the usual cause of blank disparity maps.
+"""Detect pairs that are not rectified stereo pairs, the usual cause of blank disparity maps.
 
-Small patches of the left view are looked up in the right one, up and down as well as sideways. In a rectified
-pair they are found in their own row, and further left by the disparity, which is positive.
+In a rectified pair a point has the same row in both views, and lies further left in the right view by its disparity.
 """
 
 import warnings
 
-import torch
-import torch.nn.functional as F
+import cv2
+import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from monodepth_nb.data.transforms import resize
+
 WIDTH = 512  # wider views are reduced to it; the lengths below are pixels of the reduced views
-PATCH = (11, 17)  # rows, columns
-GRID = (5, 12)  # the best corner of each cell is looked up
-REACH_ROWS, REACH_COLUMNS = 8, 128
-SAME_ROW = 0.6  # 1.5 rows of KITTI. Medians of 257 KITTI pairs: -0.14 to 0.12; 2 rows off: from 0.69
-SPREAD = 0.8  # rows about the median within which patches agree
-AGREEING = 0.45  # share that has to; 257 KITTI pairs: 0.63 or more; unrelated pictures: 0.30 or less
-FEWEST = 8  # patches with enough texture to say anything
+SAME_ROW = 0.45  # 1.1 rows of KITTI. Medians of 257 KITTI pairs: -0.25 to 0.14; 2 rows off: from 0.56
+SPREAD = 0.8  # rows about the median within which matches agree
+AGREEING = 0.45  # least share of matches that agree; 257 KITTI pairs: from 0.62; unrelated views: up to 0.24
+FEWEST = 8  # matches without which nothing can be concluded
 
 
 def check_pair(left: Tensor, right: Tensor, name: str) -> list[str]:
-    """What is wrong with a pair, one sentence each; an empty list if it looks like a rectified pair.
+    """The problems of a pair, one sentence each; an empty list if it looks like a rectified pair.
 
-    left, right: (3, H, W) in [0, 1], at full size, where a shift by rows shows best
+    left, right: (3, H, W) in [0, 1], best at full size, where a vertical offset is easiest to measure
     name:        begins every sentence
     """
     if left.shape != right.shape:
         sizes = [" x ".join(str(n) for n in view.shape[-2:]) for view in (left, right)]
         return [f"{name}: the left view is {sizes[0]}, the right {sizes[1]}: rectify both to one size"]
-    rows, columns = patch_shifts(left, right)
+    rows, columns = match_offsets(left, right)
     if len(rows) < FEWEST:
         return [f"{name}: too small or too little texture to compare the views: leave the pair out"]
-    agree = (rows - rows.median()).abs() < SPREAD
-    if agree.float().mean() < AGREEING:
+    shift = np.median(rows)
+    agree = abs(rows - shift) < SPREAD
+    if agree.mean() < AGREEING:
         return [f"{name}: the views do not match: another scene or moment, or not rectified"]
     problems = []
-    shift = rows.median().item() * max(1, left.shape[-1] / WIDTH)
-    if rows.median().abs() > SAME_ROW:
+    if abs(shift) > SAME_ROW:
+        shift *= max(1, left.shape[-1] / WIDTH)
         where = "lower" if shift > 0 else "higher"
         problems.append(f"{name}: the right view lies {abs(shift):.1f} rows {where}: rectify the pair")
     columns = columns[agree]
-    if (columns.abs() <= 0.5).float().mean() > 0.8:
+    if (abs(columns) <= 0.5).mean() > 0.8:
         problems.append(f"{name}: nothing moves between the views: the same picture twice?")
-    elif (columns < 0).sum() > (columns > 0).sum():
+    elif (columns > 0).sum() > (columns < 0).sum():
         problems.append(f"{name}: things lie further right in the right view: left and right are swapped")
     return problems
 
 
 def check_pairs(dataset, at_most: int = 200) -> dict[str, list[str]]:
-    """Check pairs of a `KittiStereo`, evenly picked if they are more than `at_most`; warn of bad ones.
+    """Check up to `at_most` evenly spaced pairs of a `KittiStereo` and warn about bad ones.
 
-    returns: problems by name, of the pairs that have any
+    returns: the problems by name, of pairs that have any
     """
     step = max(1, -(-len(dataset) // at_most))
     found = {}
@@ -70,62 +69,26 @@ def check_pairs(dataset, at_most: int = 200) -> dict[str, list[str]]:
     return found
 
 
-def patch_shifts(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Where patches of the left view are found in the right one.
+def match_offsets(left: Tensor, right: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Rows by which each matched point is lower in the right view, and columns by which it is further right.
 
-    returns: (N,) rows further down and (N,) columns further *left*, in pixels of the reduced views
+    SIFT features (Lowe, IJCV 2004) that are nearest to each other in both directions, in pixels of the reduced views.
     """
-    left, right = reduced_grey(left), reduced_grey(right)
-    y, x = corners(left)
-    if not len(y):
-        return torch.empty(0), torch.empty(0)
-    patches = left.unfold(0, PATCH[0], 1).unfold(1, PATCH[1], 1)[y, x]  # (N, 11, 17)
-    around = F.pad(right, (REACH_COLUMNS, REACH_COLUMNS, REACH_ROWS, REACH_ROWS))
-    window = PATCH[0] + 2 * REACH_ROWS, PATCH[1] + 2 * REACH_COLUMNS
-    windows = around.unfold(0, window[0], 1).unfold(1, window[1], 1)[y, x]
-    score = correlation(patches, windows)  # (N, 17, 257)
-    best = score.flatten(1).argmax(1)
-    row, column = best // score.shape[2], best % score.shape[2]
-    return peak(score[torch.arange(len(best)), :, column], row) - REACH_ROWS, REACH_COLUMNS - column
+    sift, matcher = cv2.SIFT.create(nfeatures=500), cv2.BFMatcher(crossCheck=True)
+    (points, features), (right_points, right_features) = (
+        sift.detectAndCompute(reduced_grey(view), None) for view in (left, right)
+    )
+    if features is None or right_features is None:
+        return np.empty(0), np.empty(0)
+    matches = matcher.match(features, right_features)
+    offsets = [np.subtract(right_points[m.trainIdx].pt, points[m.queryIdx].pt) for m in matches]
+    columns, rows = np.reshape(offsets, (-1, 2)).T
+    return rows, columns
 
 
-def reduced_grey(image: Tensor) -> Tensor:
-    """(3, H, W) to (h, w), not wider than WIDTH."""
-    grey = image.mean(0)
-    if grey.shape[1] <= WIDTH:
-        return grey
-    size = round(grey.shape[0] * WIDTH / grey.shape[1]), WIDTH
-    return F.interpolate(grey[None, None], size, mode="bilinear", antialias=True)[0, 0]
-
-
-def corners(grey: Tensor) -> tuple[Tensor, Tensor]:
-    """Top-left pixel of the patch in each cell of GRID whose weakest gradient direction is strongest.
-
-    The smaller eigenvalue of the structure tensor (Shi and Tomasi, "Good Features to Track", CVPR 1994).
-    """
-    if grey.shape[0] < PATCH[0] + GRID[0] or grey.shape[1] < PATCH[1] + GRID[1]:
-        return torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
-    dy, dx = torch.gradient(grey)
-    yy, xx, xy = F.avg_pool2d(torch.stack((dy * dy, dx * dx, dy * dx)), PATCH, stride=1)
-    weakest = (yy + xx) / 2 - (((yy - xx) / 2) ** 2 + xy**2).sqrt()
-    value, index = F.adaptive_max_pool2d(weakest[None], GRID, return_indices=True)
-    index = index[value > 1e-5]  # sky and other blank surfaces left out
-    return index // weakest.shape[1], index % weakest.shape[1]
-
-
-def correlation(patches: Tensor, windows: Tensor) -> Tensor:
-    """Normalised cross-correlation in [-1, 1] of each patch with every place of its own window."""
-    patches = patches - patches.mean((1, 2), keepdim=True)
-    patches = patches / patches.norm(dim=(1, 2), keepdim=True)
-    covariance = F.conv2d(windows[None], patches[:, None], groups=len(patches))[0]
-    mean, square = (F.avg_pool2d(w, PATCH, stride=1) for w in (windows, windows**2))
-    energy = (square - mean**2) * PATCH[0] * PATCH[1]
-    return covariance / energy.clamp_min(1e-4).sqrt()
-
-
-def peak(profile: Tensor, top: Tensor) -> Tensor:
-    """Top of the parabola through the best value of each (N, n) profile and its two neighbours."""
-    inner = top.clamp(1, profile.shape[1] - 2)
-    before, at, after = (profile.gather(1, (inner + step)[:, None])[:, 0] for step in (-1, 0, 1))
-    bend = (2 * at - before - after).clamp_min(1e-6)
-    return top + ((after - before) / (2 * bend)).clamp(-0.5, 0.5)
+def reduced_grey(image: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] to (h, w) uint8, at most WIDTH wide."""
+    height, width = image.shape[-2:]
+    if width > WIDTH:
+        image = resize(image, (round(height * WIDTH / width), WIDTH))
+    return (255 * image.mean(0)).round().byte().numpy()

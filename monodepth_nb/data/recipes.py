@@ -1,4 +1,4 @@
-"""What the network learns from and how pairs are varied: as published, or for a few hundred pairs."""
+"""What the network learns from and how pairs are augmented: as published, or for a few hundred pairs."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ RECIPES = ("course", "few-pairs")
 
 
 class Recipe(NamedTuple):
-    """What `fit` gets: what to learn from, how it is varied, and how in the last epochs (None: in the same way)."""
+    """What `fit` gets: the pairs, their augmentation, and another one for the last epochs (None: the same)."""
 
     data: Dataset
     transform: Compose | None = None
@@ -20,20 +20,20 @@ class Recipe(NamedTuple):
 
 
 def course(pairs: Dataset) -> Recipe:
-    """The pairs, varied as published: for `MonodepthLoss`."""
+    """The pairs, augmented as published: for `MonodepthLoss`."""
     return Recipe(pairs, Compose(transforms.MirroredFlip(), transforms.PairedPhotometric()))
 
 
 def few_pairs(pairs: PairCache, streets: PairCache | None = None) -> Recipe:
-    """The pairs with disparity matched in them, varied widely: for `DisparityLoss`.
+    """The pairs with disparity from stereo matching, strongly augmented: for `DisparityLoss`.
 
-    streets: rendered ones of `KittiStereo(truth="occ")`, to learn from besides. The pairs are repeated to be about as
-             many, so that half of what the network sees is real.
+    streets: rendered pairs of `KittiStereo(truth="occ")` to learn from as well. The real pairs are repeated to about
+             the same number, so that half of what the network sees is real.
 
-    Zoomed and pasted streets are nearer than streets are, and the road is not where it always is. So the last epochs
-    do without (as YOLOX ends without its mosaics, arXiv:2107.08430), or the network would go on answering too near.
+    Zoomed and pasted streets are nearer than real ones, and their road is not where it always is. The last epochs do
+    without (as YOLOX ends without its mosaics, arXiv:2107.08430), or the network would stay biased towards near depth.
     """
-    from monodepth_nb.data.matching import MatchedPairs, RenderedPairs  # OpenCV is needed here only
+    from monodepth_nb.data.matching import MatchedPairs, RenderedPairs  # only this recipe needs OpenCV
 
     data = MatchedPairs(pairs)
     if streets:

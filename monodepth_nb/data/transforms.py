@@ -1,9 +1,10 @@
-"""Changes made to a pair before the network sees it. Both views always get the same draw.
+"""Augmentation of stereo pairs. Both views always get the same random change.
 
-Each takes a Sample and a generator, or None for the global one, and returns a new Sample. Those of the course recipe
-come first; `Zoom`, `StrongPhotometric`, `PasteNearer` and `Shade` belong to the few-pairs recipe and carry `disparity`
-along.
+Each transform takes a Sample and a generator (None: the global one) and returns a new Sample. `Zoom`,
+`StrongPhotometric`, `PasteNearer` and `Shade` belong to the few-pairs recipe and adapt `disparity` too.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,64 +17,70 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Area-antialiased resize of (..., C, H, W) to `size` = (height, width), values kept within [0, 1]."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
-    batched = image if image.dim() == 4 else image[None]
-    resized = F.interpolate(batched, size=tuple(size), mode="bilinear", antialias=True, align_corners=False)
-    return (resized if image.dim() == 4 else resized[0]).clamp(0, 1)
+    batch = image.reshape(-1, *image.shape[-3:])
+    resized = F.interpolate(batch, tuple(size), mode="bilinear", antialias=True)
+    return resized.reshape(*image.shape[:-2], *size).clamp(0, 1)
 
 
 def _uniform(low: float, high: float, count: int, generator: torch.Generator | None) -> Tensor:
     return low + (high - low) * torch.rand(count, generator=generator)
 
 
-class PairedPhotometric:
-    """With probability `p`, change gamma, brightness and colour of both views by one draw.
+def _views(sample: Sample) -> Tensor:
+    return torch.stack((sample["left"], sample["right"]))  # (2, 3, H, W)
 
-    Ranges of the original code (monodepth_dataloader.py, `augment_image_pair`): gamma in [0.8, 1.2], brightness
-    in [0.5, 2.0], one factor per colour channel in [0.8, 1.2]. One draw for both views, because the loss compares
-    their colours.
-    """
 
-    def __init__(self, p: float = 0.5):
-        self.p = p
+def _with_views(sample: Sample, views: Tensor, **others: Tensor) -> Sample:
+    left, right = views.clamp(0, 1)
+    return Sample(sample, left=left, right=right, **others)
+
+
+@dataclass
+class Sometimes:
+    """Base of transforms that change a pair with probability `p`, else return it as it is."""
+
+    p: float = 0.5
 
     def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
-        if torch.rand(1, generator=generator) >= self.p:
-            return sample
+        return sample if torch.rand(1, generator=generator) >= self.p else self.change(sample, generator)
+
+
+class PairedPhotometric(Sometimes):
+    """Change gamma, brightness and colour equally in both views, because the loss compares their colours.
+
+    Ranges of the original code (monodepth_dataloader.py, `augment_image_pair`): gamma in [0.8, 1.2], brightness
+    in [0.5, 2.0], one factor per colour channel in [0.8, 1.2].
+    """
+
+    def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:
         gamma = _uniform(0.8, 1.2, 1, generator)
         brightness = _uniform(0.5, 2.0, 1, generator)
         colour = _uniform(0.8, 1.2, 3, generator)[:, None, None]
-        views = {v: (sample[v] ** gamma * brightness * colour).clamp(0, 1) for v in ("left", "right")}
-        return Sample(sample, **views)
+        return _with_views(sample, _views(sample) ** gamma * brightness * colour)
 
 
-class MirroredFlip:
-    """With probability `p`, mirror both views and exchange them.
+class MirroredFlip(Sometimes):
+    """Mirror both views and exchange them.
 
-    Mirroring alone would reverse the sign of disparity: what was nearer to the left edge in the right view would
-    now be nearer to the right edge. The mirrored right view is a valid *left* view, so they trade places, and so do
-    the two maps of `disparity`. Ground truth of the old left view alone is dropped.
+    Mirroring alone would reverse the sign of disparity. The mirrored right view is a valid *left* view, so the views
+    trade places, and so do the two maps of `disparity`. Ground truth belongs to the old left view and is dropped.
     """
 
-    def __init__(self, p: float = 0.5):
-        self.p = p
-
-    def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
-        if torch.rand(1, generator=generator) >= self.p:
-            return sample
+    def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:
         mirrored = Sample(left=sample["right"].flip(-1), right=sample["left"].flip(-1), name=sample["name"])
         if "disparity" in sample:
             mirrored["disparity"] = sample["disparity"].flip(0).flip(-1)
         return mirrored
 
 
+@dataclass
 class Zoom:
-    """Cut out 1 / z of both sides, z drawn from [1, `largest`], at a random place, and resize it to the whole.
+    """Crop 1 / z of both sides at a random place, z in [1, `largest`], and resize it to the full size.
 
     Disparity, a fraction of the width, grows by z.
     """
 
-    def __init__(self, largest: float = 1.15):
-        self.largest = largest
+    largest: float = 1.15
 
     def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
         h, w = sample["left"].shape[-2:]
@@ -82,25 +89,25 @@ class Zoom:
         rows, columns = round(h / zoom), round(w / zoom)
         top, start = round(down * (h - rows)), round(along * (w - columns))
         window = (..., slice(top, top + rows), slice(start, start + columns))
-        zoomed = Sample(sample, **{view: resize(sample[view][window], (h, w)) for view in ("left", "right")})
+        zoomed = _with_views(sample, resize(_views(sample)[window], (h, w)))
         if "disparity" in sample:
             disparity = F.interpolate(sample["disparity"][window][None], (h, w), mode="nearest-exact")[0]
             zoomed["disparity"] = disparity * (w / columns)
         return zoomed
 
 
+@dataclass
 class StrongPhotometric:
-    """With probability `p`, change tone, colour and contrast of both views by one draw, else nothing; always add noise.
+    """With probability `p`, change tone, colour and contrast equally in both views; always add noise.
 
     Wider than `PairedPhotometric`: gamma in [0.7, 1.4], brightness in [0.55, 1.8], channels in [0.8, 1.2], saturation
-    in [0, 1.4], contrast in [0.7, 1.3]; noise of up to 0.02 standard deviation.
+    in [0, 1.4], contrast in [0.7, 1.3]. The noise has a standard deviation of up to 0.02 and differs between the views.
     """
 
-    def __init__(self, p: float = 0.8):
-        self.p = p
+    p: float = 0.8
 
     def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
-        views = torch.stack((sample["left"], sample["right"]))
+        views = _views(sample)
         if torch.rand(1, generator=generator) < self.p:
             gamma, brightness = _uniform(0.7, 1.4, 1, generator), _uniform(-0.6, 0.6, 1, generator).exp()
             colour = _uniform(0.8, 1.2, 3, generator)[:, None, None]
@@ -110,50 +117,47 @@ class StrongPhotometric:
             views = (grey + (views - grey) * saturation).clamp(0, 1)
             views = views.mean() + (views - views.mean()) * contrast
         noise = 0.02 * torch.rand(1, generator=generator) * torch.randn(views.shape, generator=generator)
-        left, right = (views + noise).clamp(0, 1)
-        return Sample(sample, left=left, right=right)
+        return _with_views(sample, views + noise)
 
 
-class PasteNearer:
-    """With probability `p`, put what is nearer in another pair of `dataset` in front of this one.
+class PasteNearer(Sometimes):
+    """Paste whatever is nearer in another pair of `dataset` over this one.
 
-    One camera took all pairs, so wherever the other scene is nearer it would hide this one: two streets become a third
-    that could exist, but for its light. Needs `disparity` in both. After DepthMix (Hoyer et al., CVPR 2021).
+    The same camera took all pairs, so a nearer surface of the other scene would occlude this one. The result is
+    geometrically possible; only its lighting is mixed. After DepthMix (Hoyer et al., CVPR 2021).
 
-    dataset: labelled pairs, such as `MatchedPairs`
+    dataset: pairs with `disparity`, such as `MatchedPairs`
     prepare: transform of the other pair
     """
 
     def __init__(self, dataset, prepare, p: float = 0.5):
-        self.dataset, self.prepare, self.p = dataset, prepare, p
+        super().__init__(p)
+        self.dataset, self.prepare = dataset, prepare
 
-    def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
-        if torch.rand(1, generator=generator) >= self.p:
-            return sample
+    def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:
         index = torch.randint(len(self.dataset), (1,), generator=generator).item()
         other = self.prepare(self.dataset[index], generator)
         disparity, nearer = sample["disparity"], other["disparity"]
-        # By a margin, so that not every unevenness of the road counts; and known, not guessed (negative).
+        # The margin ignores unevenness of the road. Guesses of the other pair are negative, hence never nearer.
         front = nearer > 1.15 * disparity.abs() + 0.004
         front = F.avg_pool2d(front.float(), 5, stride=1, padding=2) > 0.5  # no specks
-        views = {v: torch.where(front[i], other[v], sample[v]) for i, v in enumerate(("left", "right"))}
-        return Sample(sample, **views, disparity=torch.where(front, nearer, disparity))
+        views = torch.where(front[:, None], _views(other), _views(sample))
+        return _with_views(sample, views, disparity=torch.where(front, nearer, disparity))
 
 
-class Shade:
-    """With probability `p`, let light and shadow fall on the picture where none fell: a road is as far in either.
+@dataclass
+class Shade(Sometimes):
+    """Add synthetic lighting or shadows; the geometry is unchanged.
 
-    One half are soft lights, brightness times e^(a noise of up to 0.5 standard deviation); the other half shadows of
-    25 to 85 % of the brightness, slightly tinted, with soft to sharp edges. 3 to 16 patches fill the height, 1 to 3.5
-    times as many the width. Not for the appearance loss: both views get the same field, as if it were infinitely far.
+    Half of the time it is soft lighting: brightness times e^(noise of up to 0.5 standard deviation). Otherwise shadows
+    leave 25 to 85 % of the brightness, slightly tinted, with soft to sharp edges. 3 to 16 patches fill the height, 1 to
+    3.5 times as many the width. Both views get the same field, as if it were infinitely far away, so this transform is
+    unsuitable for the appearance loss.
     """
 
-    def __init__(self, p: float = 0.7):
-        self.p = p
+    p: float = 0.7
 
-    def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
-        if torch.rand(1, generator=generator) >= self.p:
-            return sample
+    def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:
         size = sample["left"].shape[-2:]
         rows = torch.randint(3, 17, (1,), generator=generator).item()
         columns = int(rows * _uniform(1, 3.5, 1, generator).item())
@@ -166,11 +170,11 @@ class Shade:
             tint = 1 + 0.1 * torch.randn(3, 1, 1, generator=generator)
             shadow = ((field - border) * sharpness).sigmoid()
             light = 1 - shadow * (1 - tint * _uniform(0.25, 0.85, 1, generator))
-        return Sample(sample, **{view: (sample[view] * light).clamp(0, 1) for view in ("left", "right")})
+        return _with_views(sample, _views(sample) * light)
 
 
 class Compose:
-    """Apply transforms in order, all drawing from one generator."""
+    """Apply transforms in order, all with the same generator."""
 
     def __init__(self, *transforms):
         self.transforms = transforms

@@ -1,24 +1,14 @@
-"""How the surfaces of a street look: paint, light and shadow."""
+"""How the surfaces of a street look: their paint and the light on them."""
 
 import numpy as np
 
-from monodepth_nb.streets.raycast import (
-    CLOUDS,
-    END,
-    GRAIN,
-    LEAVES,
-    TOP,
-    Camera,
-    band,
-    bilinear,
-    cast,
-    dot,
-    look_up,
-    stripes,
-)
+from monodepth_nb.streets.raycast import END, TOP, dot, sunlit
 from monodepth_nb.streets.scene import BODY, CABIN, FACADE, GREYS, GROUND, ROAD, SIDEWALK, SKY, VEGETATION
+from monodepth_nb.streets.textures import CLOUDS, GRAIN, LEAVES, band, look_up, stripes
 
-# ---- Paint: (street, face, coordinates on the surface, size of a pixel along them; all (N,)) -> parts of the look ----
+# ---- Paint ----
+# A painter takes the street, faces, coordinates on the surface and the size of a pixel along them, all (N,). It returns
+# the parts of the look that differ from the solid's own.
 
 
 def _mix(colour, other, share):
@@ -28,7 +18,7 @@ def _mix(colour, other, share):
 
 
 def paint_ground(street, face, x, z, foot_x, foot_z):
-    """Road, kerb, pavement and verge with their markings."""
+    """Road with its markings, kerb, pavement and verge."""
     lateral = x - np.float32(street.road_x(z))
     side, away = (lateral > 0).astype(int), np.abs(lateral)
     kerb, walk, lawn = np.float32(street.kerb)[side], np.float32(street.walk)[side], street.lawn[side]
@@ -54,7 +44,7 @@ def paint_ground(street, face, x, z, foot_x, foot_z):
 
 
 def paint_facade(street, face, s, t, foot_s, foot_t):
-    """Windows in bays and storeys, each with a tone of its own, on the upright faces."""
+    """Windows in bays and storeys, each with its own tone, on the upright faces."""
     bay, wide, storey, high = street.faces["windows"][face].T
     sill = t - np.float32(0.9)
     glass = stripes(s, bay, wide, foot_s) * stripes(sill, storey, high, foot_t) * (street.faces["facing"][face] != TOP)
@@ -73,7 +63,7 @@ def paint_cabin(street, face, s, t, foot_s, foot_t):
 
 
 def paint_body(street, face, s, t, foot_s, foot_t):
-    """Lights at both ends, red on two cars of three, and a black sill."""
+    """Lights at both ends, red on two of three cars, and a black sill."""
     (half, tall), end = street.faces["half"][face].T, street.faces["facing"][face] == END
     lamp = band(np.abs(s), 0.66 * half, 0.95 * half, foot_s) * band(t, 0.5 * tall, 0.9 * tall, foot_t) * end
     red = street.faces["owner"][face] % 3 > 0
@@ -85,7 +75,7 @@ PAINTERS = {GROUND: paint_ground, FACADE: paint_facade, BODY: paint_body, CABIN:
 
 
 def _look(street, face, *place):
-    """What the surface is like at every hit: its solid's look, then what its kind paints over it."""
+    """The look at every hit: that of its solid, then what the painter of its kind changes."""
     look = {k: street.faces[k][face].T.copy() for k in ("colour", "tile", "contrast", "gloss", "label")}
     look["paint"] = np.zeros(len(face), np.float32)
     kinds = street.faces["kind"][face]
@@ -100,7 +90,7 @@ def _look(street, face, *place):
 
 
 def sky_colour(street, ray):
-    """Radiance (3, N) that comes from far away: gradient, clouds and the glare of the sun."""
+    """Radiance (3, N) of the sky: gradient, clouds and the glare of the sun."""
     length = np.sqrt(dot(ray, ray))
     up = np.maximum(ray[1] / length, 0)
     spread = 50 / (up + 0.2) / length
@@ -111,10 +101,10 @@ def sky_colour(street, ray):
 
 
 def mirrored(street, ray, normal):
-    """What a shiny surface shows, (3, N), and its share of the light: the sky above a dark, uneven skyline.
+    """Reflection in a shiny surface, (3, N), and its share of the light: the sky above a dark, uneven skyline.
 
-    It depends on direction alone, as things far away do, so its image moves over the surface with the viewpoint:
-    brightness is not constant there.
+    It depends on direction alone, as if infinitely far away. Its image therefore moves over the surface with the
+    viewpoint, which violates brightness constancy.
     """
     facing, length = dot(normal, ray), np.sqrt(dot(ray, ray))
     ray = [r - 2 * facing * n for r, n in zip(ray, normal, strict=True)]
@@ -125,35 +115,18 @@ def mirrored(street, ray, normal):
     return _mix(sky_colour(street, ray), 0.12 * street.skylight, hidden), fresnel
 
 
-def shadow_map(street, size=288, reach=42.0):
-    """Depth seen from the sun: a camera 1.5 km away that takes in what lies within `reach` of the street ahead."""
-    middle = np.array((street.road_x(30.0), 0.0, 30.0))
-    camera = Camera.towards(-street.sun, middle + 1500 * street.sun, (1500 * size / 2 / reach,) * 2, (size / 2,) * 2)
-    pixels = np.arange(size) + 0.5
-    return camera, 1 / cast(street, camera, *camera.slopes(pixels[:, None], pixels[None]))[0]
-
-
-def sunlit(street, point):
-    """Share of the sun that reaches each point (three arrays), from the shadow map, bilinearly smoothed."""
-    camera, depths = street.shadow
-    *aside, depth = camera.frame(point)
-    row, column = (np.clip(p - np.float32(0.5), 0, len(depths) - 1.01) for p in camera.pixel(*aside, depth))
-    reach = depth - np.float32(0.6)  # a margin against surfaces shading themselves
-    return bilinear(lambda i, j: depths[i, j] > reach, row, column)
-
-
 def shade(street, camera, y, x, depth, face):
-    """Radiance (3, N) of N rays that hit something, and what they hit: dict of `label`, `paint`, `gloss`."""
+    """Radiance (3, N) of N rays that hit something, and the look there, with `label`, `paint` and `gloss`."""
     ray, point = camera.trace(y, x, depth)
     normal, s, t, foot_s, foot_t = street.surface(camera, ray, point, depth, face)
     look = _look(street, face, s, t, foot_s, foot_t)
     scale, phase = street.faces["scale"][face], street.faces["phase"][face].T
-    # Along a row the footprint must be met in full, or the two views would differ; a column is cut alike in both.
+    # Along a row textures must be filtered in full, or the two views would differ; along a column both alias alike.
     foot = np.sqrt(foot_s * np.maximum(foot_s, foot_t))
     detail = look_up(street.bank, look["tile"], s * scale + phase[0], t * scale + phase[1], scale * foot)
     stain = look_up(street.bank, GRAIN, s * 16 + phase[1], t * 16 + phase[0], 16 * foot)
     colour = look["colour"] * np.maximum(1 + look["contrast"] * (detail + 0.3 * stain), 0.1)
-    sun = np.maximum(dot(normal, np.float32(street.sun)), 0) * sunlit(street, point)
+    sun = np.maximum(dot(normal, np.float32(street.sun)), 0) * sunlit(street.shadow, point)
     low = np.where(face > 0, np.clip(0.55 + 0.45 * point[1], 0.55, 1), 1)  # less sky is seen from near the ground
     sky = (0.6 + 0.4 * normal[1]) * low
     radiance = colour * np.float32(np.outer(street.sunlight, sun) + np.outer(street.skylight, sky))
@@ -164,7 +137,7 @@ def shade(street, camera, y, x, depth, face):
 
 
 def radiance(street, camera, y, x, inverse, face):
-    """`shade` for rays of any outcome: (3, N) and (label, paint, gloss), each over N."""
+    """Radiance of N rays, (3, N), and their (label, paint, gloss), (3, N); inverse and face as from `cast`."""
     image, maps = np.empty((3, len(face)), np.float32), np.zeros((3, len(face)), np.float32)
     hit, miss = np.flatnonzero(face >= 0), np.flatnonzero(face < 0)
     image[:, miss], maps[0, miss] = sky_colour(street, camera.trace(y[miss], x[miss], 0)[0]), SKY

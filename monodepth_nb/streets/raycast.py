@@ -1,95 +1,18 @@
 """A ray caster in NumPy: textured convex solids (boxes with planes cut off, ellipsoids) on a flat ground.
 
 The frame is x right, y up, z forward, in metres; depth is measured along a camera's optical axis. Pictures, shadows
-and what another camera sees are all casts of the same solids, so they agree exactly.
-
-Textures do not shimmer: noise comes from mip-mapped tiles read at the pixel's footprint, and stripes are integrated
-over it in closed form.
+and the view of another camera are all casts of the same solids, so they agree exactly.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-NEAR_M = 0.3  # nothing is seen nearer than this
+from monodepth_nb.streets.textures import LEAVES, TILE, bilinear, look_up, texture_bank
 
-# ---- Textures ----
-
-TILE = 256  # texels
-GRAIN, CLOUDS, LEAVES, STONES = range(4)
-LEVELS = int(np.log2(TILE))  # mip levels: 256, 128, ... 2 texels wide
-LEVEL_START = np.concatenate(([0], np.cumsum(4 ** np.arange(LEVELS, 0, -1)))).astype(np.int32)
-
-
-def _octave(rng, blur):
-    """Noise blurred by `blur` texels that repeats, with zero mean and unit deviation."""
-    fy, fx = np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)
-    low_pass = np.exp(-2 * (np.pi * blur) ** 2 * (fy**2 + fx**2))
-    tile = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(TILE, TILE))) * low_pass)
-    return (tile - tile.mean()) / tile.std()
-
-
-def _stones(rng, rows=16, columns=8):
-    """Stones of random tone in staggered rows, with dark joints."""
-    y, x = np.mgrid[:TILE, :TILE]
-    row = y * rows // TILE
-    along = (x + (row % 2) * TILE // columns // 2) % TILE
-    tone = rng.normal(0, 0.6, (rows, columns))[row, along * columns // TILE]
-    return tone - 1.5 * ((y % (TILE // rows) < 1) | (along % (TILE // columns) < 1))
-
-
-@lru_cache(maxsize=4)
-def texture_bank(seed):
-    """The repeating tiles and all their mip levels in one flat float32 array; unit deviation at the finest level."""
-    rng = np.random.default_rng((99, seed))
-    octaves = [_octave(rng, 2**k) for k in range(6)]
-    grain, clouds = sum(octaves[:4]), sum(2**k * octave for k, octave in enumerate(octaves))
-    leaves = sum(np.maximum(octaves[k], _octave(rng, 2**k)) for k in (1, 2, 3))
-    levels = []
-    for tile in (grain, clouds, leaves, _stones(rng) + 0.2 * grain):
-        tile = (tile - tile.mean()) / tile.std()
-        while len(tile) > 1:
-            levels.append(tile.ravel())
-            tile = tile.reshape(len(tile) // 2, 2, -1, 2).mean((1, 3))
-    return np.concatenate(levels).astype(np.float32)
-
-
-def bilinear(value, row, column):
-    """What `value(i, j)` gives at the four whole numbers around (row, column), weighted by nearness."""
-    i, j = np.floor(row), np.floor(column)
-    down, across = row - i, column - j
-    i, j = i.astype(np.int32), j.astype(np.int32)
-    upper = value(i, j) * (1 - across) + value(i, j + 1) * across
-    return upper * (1 - down) + (value(i + 1, j) * (1 - across) + value(i + 1, j + 1) * across) * down
-
-
-def look_up(bank, tile, s, t, footprint):
-    """Texture value at texels (s, t), from the mip level just finer than `footprint` texels."""
-    level = np.clip(np.log2(np.maximum(footprint, 1e-6)), 0, LEVELS - 1).astype(np.int32)
-    shrink, bits = np.ldexp(np.float32(1), -level), LEVELS - level
-    mask, start = (1 << bits) - 1, LEVEL_START[level] + tile * LEVEL_START[-1]
-
-    def texel(row, column):
-        return bank[start + ((row & mask) << bits) + (column & mask)]
-
-    return bilinear(texel, t * shrink - np.float32(0.5), s * shrink - np.float32(0.5))
-
-
-def stripes(x, period, width, footprint):
-    """Share of [x - footprint / 2, x + footprint / 2] within stripes [0, width) that repeat every `period`."""
-
-    def painted(x):
-        whole = np.floor(x / period)
-        return whole * width + np.minimum(x - whole * period, width)
-
-    return (painted(x + footprint / 2) - painted(x - footprint / 2)) / footprint
-
-
-def band(x, low, high, footprint):
-    """Share of [x - footprint / 2, x + footprint / 2] within [low, high]."""
-    return np.clip((np.minimum(x + footprint / 2, high) - np.maximum(x - footprint / 2, low)) / footprint, 0, 1)
-
+NEAR_M = 0.3  # nothing nearer than this is seen
 
 # ---- Camera ----
 
@@ -100,7 +23,7 @@ def dot(a, b):
 
 
 class Camera(NamedTuple):
-    """A pinhole without roll."""
+    """A pinhole camera without roll."""
 
     origin: np.ndarray  # (3,), metres
     axes: np.ndarray  # (3, 3), rows right, up, forward
@@ -118,7 +41,7 @@ class Camera(NamedTuple):
         return self._replace(origin=self.origin + distance * self.axes[0])
 
     def frame(self, point):
-        """Three arrays in metres -> how far right, up and ahead of the camera."""
+        """Coordinates right, up and ahead of the camera of points, given as three arrays; all in metres."""
         offset = [p - o for p, o in zip(point, np.float32(self.origin), strict=True)]
         return [dot(axis, offset) for axis in np.float32(self.axes)]
 
@@ -127,12 +50,12 @@ class Camera(NamedTuple):
         return self.centre[0] - self.focal[0] * up / ahead, self.centre[1] + self.focal[1] * right / ahead
 
     def slopes(self, row, column):
-        """How steeply rays through pixel positions rise and go right: direction = forward + y * up + x * right."""
+        """Slopes (y, x) of the rays through pixel positions: direction = forward + y * up + x * right."""
         y, x = (self.centre[0] - row) / self.focal[0], (column - self.centre[1]) / self.focal[1]
         return np.float32(y), np.float32(x)
 
     def trace(self, y, x, depth):
-        """Rays as three arrays each: directions, and the points that lie `depth` metres along the optical axis."""
+        """Directions of rays, and the points on them `depth` metres along the optical axis, as three arrays each."""
         ray = [x * right + y * up + forward for right, up, forward in np.float32(self.axes.T)]
         return ray, [o + depth * r for o, r in zip(np.float32(self.origin), ray, strict=True)]
 
@@ -142,82 +65,80 @@ class Camera(NamedTuple):
 SIDE, END, TOP = range(3)  # which way a face looks, in the frame of its solid
 UP = np.array((0.0, 1.0, 0.0))
 SIGNS = np.array(np.meshgrid((-1, 1), (-1, 1), (-1, 1))).reshape(3, 8).T  # corners of a box
-SOLID = -9.0  # no leaf noise is below this
+CUBE = np.array([*np.c_[np.eye(3), np.ones(3)], *np.c_[-np.eye(3), np.ones(3)]])  # as cuts of `World.box`
+SOLID = -9.0  # leaf noise is never below this
 
 
 class Solid(NamedTuple):
-    """An intersection of half-spaces, or an ellipsoid, along whose axes the frame lies."""
-
     corners: np.ndarray  # (8, 3) of a box around it
-    normals: np.ndarray  # (K, 3), half-spaces normal . point <= offset; for an ellipsoid diag(1 / radius)
-    offsets: np.ndarray  # (K,); for an ellipsoid its centre
+    enter: Callable  # (camera, y, x) -> inverse depth (1 / m) at which each ray enters (0 = never), and at which face
     face: int  # row of its first face in the world's tables
-    round: bool = False
     holes: float = SOLID  # where the leaf noise is below this, light passes
 
-    def enter(self, camera, y, x):
-        """Inverse depth (1 / m) at which each ray enters (0 = never), and through which of the faces."""
-        return (self._enter_round if self.round else self._enter_flat)(camera, y, x)
 
-    # Everything is worked out in inverse depth: on a plane it is linear in the pixel's position, so a half-space
-    # costs one addition and one comparison per ray.
-    def _enter_flat(self, camera, y, x):
-        along, distances = self.normals @ camera.axes.T, self.offsets - self.normals @ camera.origin
-        enter, leave, plane = np.float32(1 / NEAR_M), np.float32(0), 0
-        for k, (right, up, forward) in enumerate(np.float32(along / distances[:, None])):
-            crossing = x * right + (y * up + forward)
-            if distances[k] < 0:  # the camera is outside of this plane: rays can only come in through it
-                plane = np.where(crossing < enter, np.int32(k), plane)
-                enter = np.minimum(enter, crossing)
-            else:
-                leave = np.maximum(leave, crossing)
-        return np.where(enter > leave, enter, np.float32(0)), plane
+# Everything is worked out in inverse depth: on a plane it is linear in the pixel's position, so a half-space costs one
+# addition and one comparison per ray.
+def _enter_planes(normals, offsets, camera, y, x):
+    """`Solid.enter` of the intersection of the half-spaces normals (K, 3) . point <= offsets (K,)."""
+    along, distances = normals @ camera.axes.T, offsets - normals @ camera.origin
+    enter, leave, plane = np.float32(1 / NEAR_M), np.float32(0), 0
+    for k, (right, up, forward) in enumerate(np.float32(along / distances[:, None])):
+        crossing = x * right + (y * up + forward)
+        if distances[k] < 0:  # the camera is outside of this plane: rays can only come in through it
+            plane = np.where(crossing < enter, np.int32(k), plane)
+            enter = np.minimum(enter, crossing)
+        else:
+            leave = np.maximum(leave, crossing)
+    return np.where(enter > leave, enter, np.float32(0)), plane
 
-    def _enter_round(self, camera, y, x):
-        offset = np.float32(self.normals @ (camera.origin - self.offsets))
-        beyond = offset @ offset - 1  # > 0: the camera is outside
-        ray = [x * right + (y * up + forward) for right, up, forward in np.float32(self.normals @ camera.axes.T)]
-        b = dot(ray, offset)
-        root = b * b - dot(ray, ray) * beyond
-        enter = (np.sqrt(np.maximum(root, 0)) - b) / np.maximum(beyond, np.float32(1e-6))
-        return np.where((root > 0) & (enter < 1 / NEAR_M), enter, np.float32(0)), 0
+
+def _enter_ellipsoid(centre, radii, camera, y, x):
+    offset = np.float32((camera.origin - centre) * (1 / radii))
+    beyond = offset @ offset - 1  # > 0: the camera is outside
+    ray = [x * right + (y * up + forward) for right, up, forward in np.float32(camera.axes * (1 / radii)).T]
+    b = dot(ray, offset)
+    root = b * b - dot(ray, ray) * beyond
+    enter = (np.sqrt(np.maximum(root, 0)) - b) / np.maximum(beyond, np.float32(1e-6))
+    return np.where((root > 0) & (enter < 1 / NEAR_M), enter, np.float32(0)), 0
 
 
 class World:
-    """Solids and, once `finish` has been called, tables of their looks.
+    """Solids and, once `finish` has been called, tables of their faces.
 
     corners: (solids, 8, 3)
     faces:   one array per quantity, (faces, ...); face 0 is the ground, the plane y = 0
     """
 
     def __init__(self, rng, look):
-        """look: default for every quantity that `box` and `ellipsoid` may be given by name."""
-        self.rng, self.look, self.solids, self.looks, self.rows = rng, look, [], [], []
-        self.bank, self.face_count = texture_bank(int(rng.integers(4))), 0
+        """look: default of every keyword that `ground`, `box` and `ellipsoid` take besides their own."""
+        self.rng, self.look, self.solids, self.rows, self.face_count = rng, look, [], [], 0
+        self.bank = texture_bank(int(rng.integers(4)))
 
-    def _add(self, look, origin, radii=(0, 0, 0), **face):
-        """Tables of one solid: its look, and `face` with a row for each face: where it looks, the axes of its texture,
-        which starts at `origin`."""
-        look = look | {"origin": origin, "radii": radii, "phase": self.rng.uniform(0, TILE, 2)}
-        self.rows.append(face | {"owner": [len(self.looks)] * len(face["normal"])})
-        self.looks.append(self.look | look)
-        self.face_count += len(face["normal"])
+    def _add(self, look, origin, radii=(0.0, 0.0, 0.0), **face):
+        """Add one solid to the tables: its look, which all its faces share, and `face` with one row per face.
+
+        The texture starts at `origin`; `across` and `along` are its axes. Only ellipsoids have `radii`.
+        """
+        look = self.look | look | {"origin": origin, "radii": radii, "phase": self.rng.uniform(0, TILE, 2)}
+        look["owner"], count = len(self.rows), len(face["normal"])
+        self.rows.append(face | {name: [value] * count for name, value in look.items()})
+        self.face_count += count
 
     def ground(self, **look):
         right, up, ahead = np.eye(3)[:, None]
         self._add(look, np.zeros(3), normal=up, across=right, along=ahead, half=[(1, 1)], facing=[TOP])
 
     def box(self, centre, half, yaw=0.0, cuts=(), **look):
-        """A box of half sizes `half` turned by `yaw`, less what lies beyond the `cuts`: (a, b, c, k) keeps
-        a X + b Y + c Z <= k, where X, Y, Z in [-1, 1] are the coordinates within the box."""
+        """A box of half sizes `half`, turned by `yaw` and cut: (a, b, c, k) keeps a X + b Y + c Z <= k, where X, Y, Z
+        in [-1, 1] are the coordinates within the box."""
         centre, half = np.asarray(centre, float), np.asarray(half, float)
         turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-        planes = np.array([*np.c_[np.eye(3), np.ones(3)], *np.c_[-np.eye(3), np.ones(3)], *cuts])
+        planes = np.array([*CUBE, *cuts])
         own = planes[:, :3] / half
         length = np.linalg.norm(own, axis=1)
         own, normals = own / length[:, None], own / length[:, None] @ turn.T
-        offsets = planes[:, 3] / length + normals @ centre
-        self.solids.append(Solid(SIGNS * half @ turn.T + centre, normals, offsets, self.face_count))
+        enter = partial(_enter_planes, normals, planes[:, 3] / length + normals @ centre)
+        self.solids.append(Solid(SIGNS * half @ turn.T + centre, enter, self.face_count))
         top = np.abs(own[:, 1:2]) > 0.95
         level = np.stack((normals[:, 2], 0 * normals[:, 0], -normals[:, 0]), 1)  # horizontal, within the face
         across = np.where(top, turn[:, 0], level / np.maximum(np.linalg.norm(level, axis=1), 1e-9)[:, None])
@@ -227,47 +148,43 @@ class World:
         self._add(look, centre - half[1] * UP, normal=normals, across=across, along=along, half=size, facing=facing)
 
     def ellipsoid(self, centre, radii, holes=SOLID, **look):
-        """An ellipsoid; `holes`: where its leaf noise is below this, light passes."""
+        """An ellipsoid that light passes where its leaf noise is below `holes`."""
         centre, radii = np.asarray(centre, float), np.asarray(radii, float)
         holes = holes if centre[2] < 60 else SOLID  # farther away leaves are smaller than pixels
-        self.solids.append(Solid(centre + SIGNS * radii, np.diag(1 / radii), centre, self.face_count, True, holes))
+        enter = partial(_enter_ellipsoid, centre, radii)
+        self.solids.append(Solid(centre + SIGNS * radii, enter, self.face_count, holes))
         nowhere = np.zeros((1, 3))
         self._add(look, centre, radii, normal=nowhere, across=nowhere, along=nowhere, half=[radii[:2]], facing=[SIDE])
 
     def finish(self):
-        """Turn the rows into one array per quantity, over all faces."""
-        faces = {k: np.concatenate([row[k] for row in self.rows]) for k in self.rows[0]}
-        faces |= {k: np.array([look[k] for look in self.looks])[faces["owner"]] for k in self.looks[0]}
+        """Build the tables, after the last solid."""
+        faces = {name: np.concatenate([row[name] for row in self.rows]) for name in self.rows[0]}
         self.faces = {k: v.astype(np.int32 if v.dtype.kind == "i" else np.float32) for k, v in faces.items()}
         self.corners = np.float32([solid.corners for solid in self.solids])
 
-    def outward(self, face, point):
-        """Direction, of any length, in which ellipsoids look."""
+    def curved(self, face, point):
+        """At points of ellipsoids: outward direction, of any length, and texture coordinates (the two axes that the
+        surface faces least, whatever the viewpoint)."""
         centre, radii = self.faces["origin"][face].T, self.faces["radii"][face].T
-        return [(point[k] - centre[k]) / radii[k] ** 2 for k in range(3)]
+        out = np.stack([(point[k] - centre[k]) / radii[k] ** 2 for k in range(3)])
+        x, y, z = np.abs(out)
+        s = np.where(x > np.maximum(y, z), point[2], point[0])
+        return out, s, np.where(y > np.maximum(x, z), point[2], point[1])
 
     def surface(self, camera, ray, point, depth, face):
         """Normals (3, N), and on the surface: coordinates s, t and the size of a pixel along them, in metres."""
         table = {k: self.faces[k][face].T for k in ("normal", "across", "along", "origin", "radii")}
         normal, offset = table["normal"].copy(), point - table["origin"]
         s, t = dot(offset, table["across"]), dot(offset, table["along"])
-        curved = np.flatnonzero(table["radii"][0] > 0)
-        if curved.size:
-            at = [p[curved] for p in point]
-            out = self.outward(face[curved], at)
-            normal[:, curved] = out / np.sqrt(dot(out, out))
-            s[curved], t[curved] = _unroll(at, out)
+        bent = np.flatnonzero(table["radii"][0] > 0)
+        if bent.size:
+            out, s[bent], t[bent] = self.curved(face[bent], [p[bent] for p in point])
+            normal[:, bent] = out / np.sqrt(dot(out, out))
         slant = np.maximum(np.abs(dot(normal, ray)), 0.02)  # seen at a slant, more of a surface lies in a pixel
         level = self.faces["facing"][face] == TOP
         foot_s = depth / np.float32(camera.focal[1]) / np.where(level, 1, slant)
         foot_t = depth / np.float32(camera.focal[0]) / np.where(level, slant, 1)
         return normal, s, t, foot_s, foot_t
-
-
-def _unroll(point, normal):
-    """Texture coordinates on a round body: the two axes that its surface faces least. Same from every viewpoint."""
-    x, y, z = np.abs(normal)
-    return np.where(x > np.maximum(y, z), point[2], point[0]), np.where(y > np.maximum(x, z), point[2], point[1])
 
 
 # ---- Casting ----
@@ -315,8 +232,23 @@ def _windows(world, camera, shape, shift):
 
 def _leaf(world, camera, face, inverse, slopes, hit):
     """Leaf noise where rays meet an ellipsoid."""
-    depth = 1 / inverse[hit]
+    depth, scale = 1 / inverse[hit], world.faces["scale"][face]
     _, point = camera.trace(*(np.broadcast_to(slope, hit.shape)[hit] for slope in slopes), depth)
-    scale = world.faces["scale"][face]
-    s, t = _unroll(point, world.outward(face, point))
+    _, s, t = world.curved(face, point)
     return look_up(world.bank, LEAVES, s * scale, t * scale, depth * np.float32(scale / camera.focal[1]))
+
+
+def shadow_map(world, sun, middle, size=288, reach=42.0):
+    """Depth seen from the direction `sun`, (3,): a camera 1.5 km away that covers `reach` metres around `middle`."""
+    camera = Camera.towards(-sun, middle + 1500 * sun, (1500 * size / 2 / reach,) * 2, (size / 2,) * 2)
+    pixels = np.arange(size) + 0.5
+    return camera, 1 / cast(world, camera, *camera.slopes(pixels[:, None], pixels[None]))[0]
+
+
+def sunlit(shadow, point):
+    """Share of the sun that reaches each point (three arrays), from a `shadow_map`, bilinearly smoothed."""
+    camera, depths = shadow
+    *aside, depth = camera.frame(point)
+    row, column = (np.clip(p - np.float32(0.5), 0, len(depths) - 1.01) for p in camera.pixel(*aside, depth))
+    reach = depth - np.float32(0.6)  # a margin against surfaces shading themselves
+    return bilinear(lambda i, j: depths[i, j] > reach, row, column)

@@ -1,35 +1,34 @@
-"""Rendered street scenes with exact ground truth, in KITTI's layout and through KITTI's camera.
+"""Rendered stereo pairs of streets with exact ground truth, in KITTI's layout and through KITTI's camera.
 
-A street is a `raycast.World` of boxes and ellipsoids, so that disparity_px = focal_px * BASELINE_M / depth is exact.
-A pixel that holds the edge of a surface is the mean of its centre and its four corners; disparity, classes and masks
-are always those of the centre alone, never blended.
+The scene is a `raycast.World`, so disparity_px = focal_px * BASELINE_M / depth is exact. A pixel on the edge of a
+surface is the mean of its centre and its four corners; disparity, classes and masks are always those of the centre.
 
 Scene `i` of `render_streets(root, count, seed=s)` depends on the pair (s, i) only. Sets that must share no scene
-(training and unseen ones) take different seeds; within one folder, different numbers are different scenes.
+(training and test) need different seeds.
 """
 
 import json
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from monodepth_nb.data.download import data_folder
-from monodepth_nb.streets.paint import radiance, shadow_map
-from monodepth_nb.streets.raycast import Camera, cast
+from monodepth_nb.streets.paint import radiance
+from monodepth_nb.streets.raycast import Camera, cast, shadow_map
 from monodepth_nb.streets.scene import Street, add_horizon, add_side
 
 BASELINE_M = 0.54
-FOCAL = 721.5377 / 375, 721.5377 / 1242  # KITTI's focal length, in heights and widths of its pictures
+FOCAL = 721.5377 / 375, 721.5377 / 1242  # KITTI's focal length as a fraction of image (height, width)
 CENTRE = 172.854 / 375, 609.5593 / 1242  # its principal point, likewise
 VERSION = 3  # part of the cache note: raise it when the pictures of a seed change
 
 
 def build_street(seed):
-    """Draw a street, its light and where the camera is, from `seed` (an integer or a tuple of them)."""
+    """A random street with its light and the pose of the left camera; `seed` is an integer or a tuple of integers."""
     rng = np.random.default_rng(seed)
     street = Street(rng)
     for side in (-1, 1):
@@ -39,7 +38,7 @@ def build_street(seed):
     lateral = (rng.integers(street.lanes) + 0.5) * street.lane_width + rng.normal(0, 0.25)
     street.pose = (np.sin(yaw), np.sin(pitch), np.cos(yaw)), (lateral, rng.normal(1.65, 0.05), 0.0)  # forward, origin
     street.finish()
-    street.shadow = shadow_map(street)
+    street.shadow = shadow_map(street, street.sun, street.place(0.0, 30.0)[0])
     return street
 
 
@@ -47,17 +46,16 @@ def build_street(seed):
 
 
 def _view(street, camera, size):
-    """Linear image (3, H, W) and, of the pixel centres, inverse depth, class, lane paint and gloss (H, W)."""
-    rows, columns = np.arange(size[0] + 1) + 0.5, np.arange(size[1] + 1) + 0.5  # one more than there are centres
+    """Linear image (3, H, W) and, at the pixel centres, inverse depth, class, lane paint and gloss, (H, W) each."""
+    rows, columns = (np.arange(n + 1) + 0.5 for n in size)  # one more than there are centres
     y, x = camera.slopes(np.stack((rows, rows - 0.5))[:, :, None], np.stack((columns, columns - 0.5))[:, None])
-    inverse, face = cast(street, camera, y, x)
-    centre, corner = zip(*np.broadcast_arrays(y, x, inverse, face), strict=True)
+    centre, corner = zip(*np.broadcast_arrays(y, x, *cast(street, camera, y, x)), strict=True)
     inner = np.s_[:-1, :-1]
     around = inner, np.s_[:-1, 1:], np.s_[1:, :-1], np.s_[1:, 1:]  # the corners of each pixel
     image, maps = (a.reshape(3, *size) for a in radiance(street, camera, *(a[inner].ravel() for a in centre)))
-    # Inside a surface texture and paint are already filtered; only pixels that hold an edge need their corners.
+    # Inside a surface texture and paint are already filtered; only pixels on an edge need their corners.
     edge = np.any([corner[3][c] != centre[3][inner] for c in around], axis=0)
-    wanted = np.zeros(face.shape[1:], bool)
+    wanted = np.zeros(corner[3].shape, bool)
     for c in around:
         wanted[c] |= edge
     colours = np.zeros((3, *wanted.shape), np.float32)
@@ -67,25 +65,25 @@ def _view(street, camera, size):
 
 
 def _seen_from_right(street, camera, inverse):
-    """True where the right camera sees the surface that the left pixel centre shows: a ray is cast back to it."""
+    """True where the right camera sees the surface at the left pixel centre, (H, W): casts a ray from it to there."""
     shift = camera.focal[1] * BASELINE_M
-    rows, columns = np.arange(inverse.shape[0])[:, None] + 0.5, np.arange(inverse.shape[1])[None] + 0.5
-    columns = columns - shift * inverse  # where the surface point is in the right view
-    found, _ = cast(street, camera.moved_right(BASELINE_M), *camera.slopes(rows, columns), shift)
+    rows, columns = np.ogrid[: inverse.shape[0], : inverse.shape[1]]
+    columns = columns + 0.5 - shift * inverse  # where the surface point is in the right view
+    found, _ = cast(street, camera.moved_right(BASELINE_M), *camera.slopes(rows + 0.5, columns), shift)
     return (inverse > 0) & (columns >= 0.5) & (found <= inverse * 1.001)
 
 
 def _develop(image, gain, gamma, tone):
-    """Linear radiance (3, H, W), gains per channel before and after the gamma curve -> 8-bit picture (H, W, 3)."""
+    """Linear radiance (3, H, W) to an 8-bit picture (H, W, 3); `gain` acts before the gamma curve, `tone` after it."""
     picture = np.clip(np.moveaxis(image, 0, -1) * np.float32(gain), 0, 1) ** np.float32(1 / gamma)
     return np.uint8(np.minimum(picture * np.float32(tone), 1) * 255 + 0.5)
 
 
 def render_scene(seed, size=(256, 512)):
-    """One street seen by two cameras 0.54 m apart, with exact truth.
+    """One street seen by two cameras 0.54 m apart, with exact ground truth.
 
     seed:    integer or tuple of integers; the same seed gives the same scene
-    size:    (height, width) in pixels; the focal length is KITTI's in heights (y) and widths (x)
+    size:    (height, width) in pixels, at least 16 each; KITTI's field of view is kept
     returns: dict of arrays (H, W): `left`, `right` (uint8, H, W, 3); `disparity_px`, `disparity_right_px` (float32,
              NaN = sky); `visible` (bool: the right view shows the same surface point); `classes` (uint8, index into
              CLASSES), `lane_paint`, `shiny` (bool), all of the left view unless named right; `focal_px` (horizontal),
@@ -94,24 +92,32 @@ def render_scene(seed, size=(256, 512)):
     if len(size) != 2 or min(size) < 16:
         raise ValueError(f"size is {size}; give (height, width), at least 16 pixels each")
     street = build_street(seed)
-    camera = Camera.towards(*street.pose, np.multiply(FOCAL, size).tolist(), np.multiply(CENTRE, size).tolist())
+    camera = Camera.towards(*street.pose, *(np.multiply(share, size).tolist() for share in (FOCAL, CENTRE)))
     left, inverse, classes, paint, gloss = _view(street, camera, size)
     right, inverse_right, *_ = _view(street, camera.moved_right(BASELINE_M), size)
-    # As automatic exposure would, up to what is brighter than any wall.
+    # Automatic exposure of the left view; it ignores what is brighter than any wall.
     gain = street.balance * (street.level / np.mean(np.minimum(left, 2) ** (1 / street.gamma))) ** street.gamma
-    scene = dict(focal_px=camera.focal[1], baseline_m=BASELINE_M, right_tone=street.right_tone)
-    scene |= dict(left=_develop(left, gain, street.gamma, 1), visible=_seen_from_right(street, camera, inverse))
-    scene |= dict(right=_develop(right, gain, street.gamma, street.right_tone))
-    for name, seen in (("disparity_px", inverse), ("disparity_right_px", inverse_right)):
-        scene[name] = np.where(seen > 0, np.float32(camera.focal[1] * BASELINE_M) * seen, np.float32(np.nan))
-    return scene | dict(classes=classes.astype(np.uint8), lane_paint=paint > 0.5, shiny=gloss > 0.1)
+    scale, none = np.float32(camera.focal[1] * BASELINE_M), np.float32(np.nan)
+    return {
+        "left": _develop(left, gain, street.gamma, 1),
+        "right": _develop(right, gain, street.gamma, street.right_tone),
+        "disparity_px": np.where(inverse > 0, scale * inverse, none),
+        "disparity_right_px": np.where(inverse_right > 0, scale * inverse_right, none),
+        "visible": _seen_from_right(street, camera, inverse),
+        "classes": classes.astype(np.uint8),
+        "lane_paint": paint > 0.5,
+        "shiny": gloss > 0.1,
+        "focal_px": camera.focal[1],
+        "baseline_m": BASELINE_M,
+        "right_tone": street.right_tone,
+    }
 
 
 # ---- Files ----
 
 
 def calibration(size):
-    """The lines of a KITTI calibration file that say how the two colour cameras project."""
+    """The lines of a KITTI calibration file with the projection matrices of the two colour cameras."""
     (fy, fx), (cy, cx) = np.multiply(FOCAL, size), np.multiply(CENTRE, size)
     lines = []
     for camera, shift in (("02", 0.0), ("03", -fx * BASELINE_M)):
@@ -120,7 +126,7 @@ def calibration(size):
     return "\n".join(lines) + "\n"
 
 
-def _write_scene(training, number, size, seed):
+def _write_scene(training, size, seed, number):
     """Render scene `number` and write its files."""
     scene = render_scene((seed, number), size)
     stored = (np.nan_to_num(scene[name]) * 256 + 0.5 for name in ("disparity_px", "disparity_right_px"))
@@ -135,38 +141,36 @@ def _write_scene(training, number, size, seed):
 
 
 def render_streets(root, count, size=(256, 512), seed=0, progress=True):
-    """Write `count` rendered pairs below `root` in KITTI's layout; do nothing if they are there already.
+    """Write `count` rendered pairs below `root` in KITTI's layout, unless they are there already; returns `root`.
 
-    root/training/image_2, image_3   left and right view, PNG
-    .../disp_occ_0, disp_noc_0       disparity of the left view in px, uint16 PNG of 256 x px, 0 = none (the sky, or
-                                     256 px and more, which the format cannot hold);
-                                     noc holds only what the right view sees too
+    root/training/image_2, image_3   left and right view; all files are PNGs named NNNNNN_10.png
+    .../disp_occ_0, disp_noc_0       disparity of the left view, uint16, 256 x px; 0 = none (the sky, or 256 px and
+                                     more, which the format cannot hold); noc: only what the right view sees too
     .../disp_occ_1r                  the same of the right view (not a folder of KITTI's)
-    .../classes_2                    uint8 PNG, index into CLASSES; lane_paint_2, shiny_2: masks, 0 or 255
-    .../calib_cam_to_cam             NNNNNN.txt; all the others hold NNNNNN_10.png
-    root/streets.json                what was asked for
+    .../classes_2                    uint8, index into CLASSES; lane_paint_2, shiny_2: masks, 0 or 255
+    .../calib_cam_to_cam             NNNNNN.txt
+    root/streets.json                the settings
 
-    Rendered in a temporary folder beside `root` that takes its name at the end, so `root` is never half full. Raises
-    ValueError where `root` already holds something else.
+    A temporary folder beside `root` is renamed at the end, so `root` is never incomplete. Raises ValueError if `root`
+    already holds something else.
     """
     root, size = Path(root), tuple(int(n) for n in size)
     note = {"renderer": VERSION, "count": int(count), "size": list(size), "seed": int(seed)}
     if count < 1:
         raise ValueError(f"count is {count}; give the number of pairs to render, at least 1")
-    if (root / "streets.json").is_file():
-        found = json.loads((root / "streets.json").read_text())
+    if root.exists() and any(root.iterdir()):
+        note_file = root / "streets.json"
+        found = json.loads(note_file.read_text()) if note_file.is_file() else "no rendered streets"
         if found == note:
             return root
-        raise ValueError(f"{root} holds streets of {found}, not {note}: name another folder or delete that one")
-    if root.exists() and any(root.iterdir()):
-        raise ValueError(f"{root} exists and holds no rendered streets: name another folder")
+        raise ValueError(f"{root} holds {found}, not {note}: name another folder, or empty this one")
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
         finished = Path(temporary) / root.name
         (finished / "training" / "calib_cam_to_cam").mkdir(parents=True)
-        with ThreadPoolExecutor(2) as pool:  # NumPy lets go of the interpreter in its loops
-            jobs = pool.map(lambda number: _write_scene(finished / "training", number, size, int(seed)), range(count))
-            list(tqdm(jobs, total=count, desc="rendering streets", unit="pair", disable=not progress))
+        write = partial(_write_scene, finished / "training", size, int(seed))
+        bar = {"desc": "rendering streets", "unit": "pair", "disable": not progress}
+        thread_map(write, range(count), max_workers=2, **bar)  # NumPy releases the interpreter lock in its loops
         (finished / "streets.json").write_text(json.dumps(note))
         if root.exists():
             root.rmdir()  # empty, else refused above
@@ -175,9 +179,9 @@ def render_streets(root, count, size=(256, 512), seed=0, progress=True):
 
 
 def street_root(size: tuple[int, int], count: int, seed: int, folder: Path | None = None) -> Path:
-    """The folder, within `folder` or `data_folder`, of `count` streets, rendered first if need be.
+    """Render `count` streets, if need be, in a folder within `folder` or `data_folder`; returns that folder.
 
-    Other seeds are other streets. The settings are in its name, so that several may lie side by side.
+    The settings are in its name, so that several sets may lie side by side.
     """
     folder = (folder or data_folder()) / f"streets_{size[0]}x{size[1]}_{count}_seed{seed}"
     return render_streets(folder, count, size, seed)

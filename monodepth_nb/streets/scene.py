@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from monodepth_nb.streets.raycast import GRAIN, LEAVES, STONES, UP, World
+from monodepth_nb.streets.raycast import UP, World
+from monodepth_nb.streets.textures import GRAIN, LEAVES, STONES
 
 CLASSES = ("road", "sidewalk", "building", "car", "pole", "vegetation", "person", "sky")
 ROAD, SIDEWALK, BUILDING, CAR, POLE, VEGETATION, PERSON, SKY = range(len(CLASSES))
@@ -37,7 +38,7 @@ STYLES = (  # chance; houses: share of the street, least and most metres from th
 
 
 def _both(a, b, c, k):
-    """A cut and its mirror image, for `World.box`."""
+    """A cut of `World.box` and the cut opposite to it."""
     return [(a, b, c, k), (-a, b, -c, k)]
 
 
@@ -47,7 +48,7 @@ DISC = _both(1, 1, 0, 1.41) + _both(1, -1, 0, 1.41)  # one along z
 
 
 class Street(World):
-    """The solids, the road's course and measures in metres (pairs: left, right), its markings, and the light."""
+    """The solids, the course of the road, its sizes in metres (pairs: left, right) and markings, and the light."""
 
     def __init__(self, rng):
         super().__init__(rng, LOOK)
@@ -91,7 +92,7 @@ class Street(World):
         return self.bend * near * (2 * z - near)
 
     def place(self, lateral, z):
-        """Road coordinates -> the point on the ground there, and the direction of the road."""
+        """The point on the ground at road coordinates, (3,), and the yaw of the road there."""
         return np.array((self.road_x(z) + lateral, 0.0, z)), np.arctan(2 * self.bend * min(z, 90))
 
 
@@ -113,7 +114,7 @@ def add_car(street, lateral, z, oncoming):
 
 
 def add_tree(street, lateral, z, height):
-    """A trunk and a crown of ellipsoids with holes between the leaves: the farther away, the fewer."""
+    """A trunk and a crown of ellipsoids with holes between the leaves; fewer ellipsoids farther away."""
     rng, (at, _) = street.rng, street.place(lateral, z)
     stem, girth, look = height * rng.uniform(0.22, 0.4), rng.uniform(0.1, 0.28), street.foliage()
     trunk = dict(label=VEGETATION, colour=street.pick(DARK), contrast=0.5)
@@ -128,7 +129,7 @@ def add_tree(street, lateral, z, height):
 
 
 def add_bushes(street, lateral, z, length, height):
-    """A row of bushes along the road, half of the time grown through by a hedge."""
+    """A row of bushes along the road, half of the time with a hedge among them."""
     rng, (at, yaw) = street.rng, street.place(lateral, z)
     look = street.foliage()
     if rng.random() < 0.5:
@@ -140,7 +141,7 @@ def add_bushes(street, lateral, z, length, height):
 
 
 def add_house(street, lateral, z, length, depth, height):
-    """A block of `length` along the road, whose middle is `lateral` from the road's, mostly with a gable roof."""
+    """A block of `length` along the road, its middle `lateral` from the road's; mostly with a gable roof."""
     rng, (at, yaw) = street.rng, street.place(lateral, z)
     bay, storey, rise = rng.uniform(1.6, 3.6), rng.uniform(2.7, 3.6), depth * rng.uniform(0.2, 0.45)
     windows = bay, bay * rng.uniform(0.3, 0.7), storey, storey * rng.uniform(0.4, 0.65)

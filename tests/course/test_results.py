@@ -1,17 +1,17 @@
 import os
-import sys
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
-from monodepth_nb.course import reproduce, results
+from monodepth_nb.__main__ import main
+from monodepth_nb.course import ROOT, reproduce, results
 from monodepth_nb.course.profiles import PROFILES, choose_profile
 
 SMOKE = PROFILES["smoke"]
@@ -24,28 +24,18 @@ def build(tmp_path, monkeypatch):
     return tmp_path
 
 
-def notebook_with(*cells):
-    return nbformat.v4.new_notebook(cells=list(cells))
+# ---- Records and profiles ----
 
 
-def script(folder, code):
-    path = folder / "09_toy.py"
-    path.write_text(f"# %%\n{code}\n")
-    return path
-
-
-def test_what_a_notebook_records_is_what_the_report_reads():
+def test_what_a_notebook_records_is_what_the_report_reads(tmp_path):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "smoke")):
+        results.load_results(SMOKE)
     record = results.Record("02_toy", SMOKE)
     record.add("scratch", "motorcycle", seed=1, epe=4.5, d1_all=27.0)
     table = results.load_results(SMOKE).set_index("metric")
     assert table.loc["epe", ["experiment", "data", "seed", "value", "profile"]].tolist() == [
         "scratch", "motorcycle", 1, 4.5, "smoke",
     ]  # fmt: skip
-
-
-def test_results_that_do_not_exist_are_asked_for():
-    with pytest.raises(FileNotFoundError, match="run the notebooks before this one"):
-        results.load_results(SMOKE)
 
 
 def test_provenance_names_profile_data_device_versions_date_and_duration():
@@ -63,72 +53,89 @@ def test_the_profile_comes_from_the_environment_and_unknown_names_list_the_known
     monkeypatch.setenv("MONODEPTH_PROFILE", "demo")
     assert choose_profile().name == "demo"
     monkeypatch.setenv("MONODEPTH_PROFILE", "fast")
-    with pytest.raises(ValueError, match="'fast'.*known: paper, demo, smoke"):
+    with pytest.raises(ValueError, match="'fast'.*paper, demo, smoke"):
         choose_profile()
 
 
+# ---- What is stored of an executed notebook ----
+
+
+def stored(*outputs):
+    """The outputs of a cell after cleaning."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=list(outputs))])
+    return reproduce.cleaned(notebook).cells[0].outputs
+
+
+def stream(text, name="stdout"):
+    return nbformat.v4.new_output("stream", name=name, text=text)
+
+
+def displayed(kind, content):
+    return nbformat.v4.new_output("display_data", data={kind: content})
+
+
 def test_progress_bars_and_live_widgets_are_not_stored():
-    bar = nbformat.v4.new_output("stream", name="stderr", text="50%|####    | 1/2")
-    widget = nbformat.v4.new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}})
-    number = nbformat.v4.new_output("stream", name="stdout", text="EPE 4.2 px")
-    cleaned = reproduce.without_debris(notebook_with(nbformat.v4.new_code_cell("", outputs=[bar, widget, number])))
-    assert cleaned.cells[0].outputs == [number]
+    widget, number = displayed("application/vnd.jupyter.widget-view+json", {}), stream("EPE 4.2 px")
+    assert stored(stream("50%|####    | 1/2", "stderr"), widget, number) == [number]
 
 
-def test_photographs_are_stored_as_jpeg_and_small_drawings_as_they_are():
-    def stored(pixels):
-        file = BytesIO()
-        Image.fromarray(pixels).save(file, "PNG")
-        output = nbformat.v4.new_output("display_data", data={"image/png": b64encode(file.getvalue()).decode()})
-        return (
-            reproduce.without_debris(notebook_with(nbformat.v4.new_code_cell("", outputs=[output]))).cells[0].outputs[0]
-        )
-
-    photo = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
-    assert list(stored(photo)["data"]) == ["image/jpeg"]
-    assert list(stored(np.zeros((300, 300, 3), np.uint8))["data"]) == ["image/png"]
+@pytest.mark.parametrize(("brightest", "kind"), [(255, "image/jpeg"), (1, "image/png")])
+def test_photographs_are_stored_as_jpeg_and_small_drawings_as_they_are(brightest, kind):
+    pixels, file = np.random.default_rng(0).integers(0, brightest, (300, 300, 3), dtype=np.uint8), BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    (output,) = stored(displayed("image/png", b64encode(file.getvalue()).decode()))
+    assert list(output["data"]) == [kind]
 
 
-def test_paths_of_the_machine_are_not_stored():
-    output = nbformat.v4.new_output("stream", name="stdout", text=f"{Path.home()}/.cache/x and {results.ROOT}/build")
-    cleaned = reproduce.without_debris(notebook_with(nbformat.v4.new_code_cell("", outputs=[output])))
-    assert cleaned.cells[0].outputs[0]["text"] == "~/.cache/x and ./build"
+@pytest.mark.parametrize(("root", "home"), [(ROOT, Path.home()), (Path("/home/ann"), Path("/home/anna"))])
+def test_paths_of_the_machine_are_not_stored(root, home, monkeypatch):
+    monkeypatch.setattr(reproduce, "ROOT", root)
+    monkeypatch.setattr(Path, "home", lambda: home)
+    assert stored(stream(f"{home}/.cache/x and {root}/build"))[0].text == "~/.cache/x and ./build"
 
 
-def test_a_home_that_begins_like_the_project_is_hidden_as_well(monkeypatch):
-    monkeypatch.setattr(reproduce, "ROOT", Path("/home/ann"))
-    monkeypatch.setattr(Path, "home", lambda: Path("/home/anna"))
-    output = nbformat.v4.new_output("stream", text="/home/anna/x and /home/ann/build")
-    reproduce.hide_home(output)
-    assert output.text == "~/x and ./build"
+# ---- Running them ----
 
 
-def test_an_executed_notebook_keeps_its_outputs_and_knows_its_profile(tmp_path, monkeypatch):
+def test_notebooks_run_in_their_folder_and_profile_and_a_failing_cell_stops_them(tmp_path, monkeypatch):
     monkeypatch.setenv("MONODEPTH_PROFILE", "demo")
-    path = script(tmp_path, "import os; print(os.environ['MONODEPTH_PROFILE'], os.getcwd())")
-    output = reproduce.execute(path, SMOKE).cells[0].outputs[0]
-    assert output.text.strip() == f"smoke {tmp_path}"
+    script = tmp_path / "09_toy.py"
+    script.write_text("# %%\nimport os; print(os.environ['MONODEPTH_PROFILE'], os.getcwd())\n")
+    assert reproduce.execute(script, SMOKE).cells[0].outputs[0].text.strip() == f"smoke {tmp_path}"
+    script.write_text("# %%\nraise ValueError('the road is closed')\n")
+    with pytest.raises(CellExecutionError, match="the road is closed"):
+        reproduce.execute(script, SMOKE)
 
 
-def test_relative_folders_mean_the_same_to_notebooks_which_run_elsewhere(tmp_path, monkeypatch):
+def test_relative_folders_mean_the_same_to_notebooks_which_run_elsewhere(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MONODEPTH_BUILD", "out")
     monkeypatch.setenv("MONODEPTH_STEREO", "streets")
-    monkeypatch.setattr(sys, "argv", ["reproduce", "none"])
-    with pytest.raises(SystemExit, match="no notebook"):
-        reproduce.main()
+    assert main(["reproduce", "none"]) == 2
+    assert "none" in capsys.readouterr().err
     assert os.environ["MONODEPTH_BUILD"] == str(tmp_path / "out") and os.environ["MONODEPTH_STEREO"] == "streets"
 
 
-def test_a_cell_that_fails_stops_the_run_with_its_error(tmp_path):
-    with pytest.raises(CellExecutionError, match="the road is closed"):
-        reproduce.execute(script(tmp_path, "raise ValueError('the road is closed')"), SMOKE)
+@pytest.mark.parametrize("options", [[], ["--commit"]])
+def test_the_command_leaves_executed_copies_and_a_page_and_commits_outputs_if_asked_to(build, monkeypatch, options):
+    notebooks = build / "notebooks"
+    notebooks.mkdir()
+    for name in ("01_first.py", "02_toy.py"):
+        (notebooks / name).write_text("# %%\n1 + 1\n")
+    monkeypatch.setattr(reproduce, "NOTEBOOKS", notebooks)
+    monkeypatch.setattr(reproduce, "execute", lambda path, profile: nbformat.v4.new_notebook())
+    monkeypatch.setenv("MONODEPTH_PROFILE", "smoke")
+    results.Record("02_toy", SMOKE).add("scratch", "motorcycle", epe=4.5)
+    assert main(["reproduce", "02", *options]) == 0
+    assert {path.name for path in (build / "smoke").iterdir()} == {"02_toy.csv", "02_toy.ipynb", "02_toy.html"}
+    assert (build / "index.html").is_file() and (build / "results.csv").is_file()
+    assert [path.name for path in notebooks.glob("*.ipynb")] == (["02_toy.ipynb"] if options else [])
 
 
 def test_the_page_shows_results_pictures_and_links_and_needs_no_network(build):
     record = results.Record("02_toy", SMOKE)
     record.add("scratch", "motorcycle", epe=4.567)
-    record.figure("sharpening", plt.figure(figsize=(1, 1)))
+    record.figure("sharpening", Figure(figsize=(1, 1)))
     (build / "smoke" / "02_toy.html").write_text("<p>toy</p>")
     page = reproduce.write_page(SMOKE, minutes=3).read_text()
     for part in ("4.567", "smoke/figures/02_toy_sharpening.png", 'href="smoke/02_toy.html"', 'name="viewport"'):

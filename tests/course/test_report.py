@@ -1,0 +1,74 @@
+"""What `train` and `evaluate` write: tables, figures and predictions in KITTI's file format."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from monodepth_nb.course.report import (
+    METRICS,
+    markdown_table,
+    summarise,
+    write_kitti_png,
+    write_report,
+    write_run_figures,
+)
+from monodepth_nb.data.kitti import read_disparity
+from monodepth_nb.data.sample import Sample
+
+
+def test_a_prediction_comes_back_from_kittis_file_format(tmp_path):
+    disparity = np.array([[0.0, 1e-4, 1.5, 100.25, np.nan, 400]], dtype=np.float32)
+    write_kitti_png(tmp_path / "a.png", disparity)
+    back = read_disparity(tmp_path / "a.png").numpy()
+    np.testing.assert_allclose(back, [[1 / 256, 1 / 256, 1.5, 100.25, np.nan, 65535 / 256]])
+
+
+def test_a_frame_becomes_a_markdown_table():
+    frame = pd.DataFrame({"epe": [1.23456, np.nan], "pixels": [1200, 3]}, index=pd.Index(["a", "b"], name="where"))
+    expected = "| where | epe | pixels |\n| --- | --- | --- |\n| a | 1.235 | 1,200 |\n| b |  | 3 |\n"
+    assert markdown_table(frame) == expected
+
+
+def test_the_summary_is_the_mean_over_images():
+    rows = [{"name": "a", "truth": "occ", "method": "m"} | dict.fromkeys(METRICS, value) for value in (1.0, 3.0)]
+    assert summarise(pd.DataFrame(rows)).loc[("occ", "m"), "epe"] == 2
+
+
+@pytest.fixture(scope="module")
+def streets():
+    rng = np.random.default_rng(0)
+    known = {"lane_paint": np.zeros((16, 48), bool), "shiny": np.ones((16, 48), bool), "classes": np.ones((16, 48))}
+    known |= {"focal_px": 721.5377, "baseline_m": 0.54}
+    views = {"left": torch.zeros(3, 16, 48), "right": torch.zeros(3, 16, 48)}
+    names = ("000000_10", "000001_10", "000050_10")
+    return [Sample(name=name, disparity_px=rng.uniform(2, 9, (16, 48)), **views, **known) for name in names]
+
+
+def network(images):
+    return [torch.full((len(images), 2, 64, 64), 0.02)]
+
+
+def test_the_report_compares_network_and_baseline_for_both_kinds_of_truth(tmp_path, streets):
+    text = write_report(network, {"occ": streets, "noc": streets[:2]}, (64, 64), tmp_path, "smoke, test data")
+    scores = pd.read_csv(tmp_path / "per_image.csv")
+    assert scores.groupby(["truth", "method"]).size().unstack().loc["occ"].tolist() == [3, 3, 3]
+    row = pd.read_csv(tmp_path / "summary.csv").set_index(["truth", "method"]).loc[("occ", "network")]
+    assert row["abs_rel_low"] <= row["abs_rel"] <= row["abs_rel_high"]
+    assert row["abs_rel"] == pytest.approx(scores.query("truth == 'occ' and method == 'network'")["abs_rel"].mean())
+    for file in ("by_distance.csv", "by_region.csv", "best_median_worst.png", "disp_0/000050_10.png"):
+        assert (tmp_path / file).stat().st_size > 0
+    assert text == (tmp_path / "report.md").read_text()
+    assert "| occ | pixel-mean baseline | 3 |" in text and "| Godard, VGG | K | 0.124 |" in text
+
+
+@pytest.mark.parametrize("labelled", [0, 1, 3])
+def test_a_finished_run_has_a_figure_of_its_loss_and_of_its_maps_and_scores_if_there_is_truth(
+    labelled, streets, tmp_path
+):
+    history = pd.DataFrame({"epoch": [1, 2], "train_total": [1.0, 0.5]})
+    write_run_figures(tmp_path, network, history, streets, streets[:labelled])
+    files = {"loss.png", "figure.png"} | ({"metrics.csv"} if labelled else set())
+    assert {path.name for path in tmp_path.iterdir()} == files
+    if labelled:
+        assert pd.read_csv(tmp_path / "metrics.csv")["name"].tolist() == [s["name"] for s in streets[:labelled]]
