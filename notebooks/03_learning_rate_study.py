@@ -77,12 +77,12 @@ from monodepth_nb.course.profiles import choose_profile
 from monodepth_nb.course.results import Record, device_name
 from monodepth_nb.data.motorcycle import motorcycle
 from monodepth_nb.evaluation import disparity_metrics, network_predictor
+from monodepth_nb.monitoring import TrainingDiverged
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import available, cached_features
 from monodepth_nb.training import (
     SCHEDULES,
     TrainConfig,
-    TrainingDiverged,
     choose_device,
     fit,
     seed_everything,
