@@ -5,11 +5,9 @@ the stored photo, turned upright) and the baseline of the stereo pairs that the 
 only for photos like those. Without both, the result is called relative disparity and no metres are written.
 """
 
-import glob
 import os
 import sys
 import warnings
-from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +21,7 @@ from monodepth_nb import figures
 from monodepth_nb.checkpoints import load_model, write_whole
 from monodepth_nb.data.kitti import UNREADABLE
 from monodepth_nb.data.transforms import resize
-from monodepth_nb.evaluation import left_disparity, to_depth_m, to_pixels, to_points_m
+from monodepth_nb.evaluation import MAX_DEPTH_M, left_disparity, to_depth_m, to_pixels
 from monodepth_nb.networks import MAX_DISPARITY
 from monodepth_nb.onnx_export import OnnxNetwork
 
@@ -44,18 +42,13 @@ class Camera(NamedTuple):
 # ---- Reading photos ----
 
 
-def read_photo(source: str | Path | Image.Image) -> Photo:
+def read_photo(path: str | Path) -> Photo:
     """Any image that Pillow reads: upright, RGB, transparent parts white, reduced to MAX_SIDE.
 
-    Raises FileNotFoundError; ValueError if the file is empty, damaged, not an image or too large to decode.
+    Raises FileNotFoundError; ValueError if the file is damaged, not an image or too large to decode.
     """
-    if isinstance(source, Image.Image):
-        return prepared(source)
-    path = Path(source)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: check its name")
-    if not path.stat().st_size:
-        raise ValueError(f"{path} is empty (0 bytes): copy it again")
     try:
         with warnings.catch_warnings():
             # Small files can claim any size. Pillow warns above 89 megapixels; here that is an error.
@@ -89,20 +82,17 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def find_photos(names: list[str | Path]) -> list[Path]:
-    """Named files, images in named folders, and matches of glob patterns. Missing files stay in the list.
+    """Named files, and images in named folders. Missing files stay in the list.
 
-    Raises ValueError for a folder without images and a pattern without a match.
+    Raises ValueError for a folder without images.
     """
     photos = []
-    for name in map(str, names):
-        if Path(name).is_dir():
-            found = [p for p in sorted(Path(name).iterdir()) if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
-        elif glob.has_magic(name) and not Path(name).exists():
-            found = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
-        else:
-            found = [Path(name)]
+    for name in map(Path, names):
+        found = [name]
+        if name.is_dir():
+            found = [p for p in sorted(name.iterdir()) if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
         if not found:
-            raise ValueError(f"{name} matches no image ({', '.join(SUFFIXES)}): check the folder or pattern")
+            raise ValueError(f"{name} holds no image ({', '.join(SUFFIXES)}): check the folder")
         photos += found
     return list(dict.fromkeys(photos))
 
@@ -120,63 +110,43 @@ def predict_photos(
     photos: list[Path],
     folder: str | Path,
     size: tuple[int, int],
-    *,
     camera: Camera | None = None,
     ply: bool = False,
-    batch_size: int = 4,
 ) -> dict[Path, str]:
     """Predict every photo, post-processed, and write the files of `write_results` into `folder`.
 
     size:    (height, width) of the images that the network gets; photos of any aspect ratio are resized to it
     ply:     write point clouds too, which need a camera
     returns: error messages by photo; all other photos are done
-    Raises OSError if the folder cannot be made, ValueError if `ply` lacks a camera, and for a camera or batch size
-    that is not positive.
+    Raises OSError if the folder cannot be made, ValueError if `ply` lacks a camera or a camera is not positive.
     """
     if ply and camera is None:
         raise ValueError("a point cloud is in metres: give the focal length in pixels and the baseline in metres")
-    if not min(batch_size, *(camera or (1,))) > 0:
-        given = f"{camera}, batch_size {batch_size}" if camera else f"batch_size {batch_size}"
-        raise ValueError(f"{given}: all must be larger than 0")
+    if camera and min(camera) <= 0:
+        raise ValueError(f"{camera}: both must be larger than 0")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names, failures = unique_names(photos), {}
-    starts = tqdm(range(0, len(photos), batch_size), desc="predicting", unit="batch")
-    for paths in (photos[start : start + batch_size] for start in starts):
-        batch = {}
-        for path in paths:
-            with noted(path, failures):
-                batch[path] = read_photo(path)
-        maps = predict_batch(network, list(batch.values()), size)
-        for (path, photo), disparity in zip(batch.items(), maps, strict=True):
-            with noted(path, failures):
-                write_results(folder, names[path], photo, disparity, camera, ply)
+    for path in tqdm(photos, desc="predicting", unit="photo"):
+        try:
+            photo = read_photo(path)
+            write_results(folder / names[path], photo, predict_disparity(network, photo, size), camera, ply)
+        except (OSError, ValueError) as error:  # of one photo: it does not stop the others
+            failures[path] = str(error)
     return failures
 
 
-@contextmanager
-def noted(path: Path, failures: dict[Path, str]):
-    """An error of one photo is kept and does not stop the others."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        failures[path] = str(error)
+def predict_disparity(network, photo: Photo, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) disparity of a photo at its size, as a fraction of its width."""
+    image = resize(torch.from_numpy(photo.picture).permute(2, 0, 1), size)
+    h, w, _ = photo.picture.shape
+    return to_pixels(left_disparity(network, image[None], post=True)[0], (h, w)) / w
 
 
-def predict_batch(network, photos, size: tuple[int, int]) -> list[np.ndarray]:
-    """(H, W) disparity of each photo at its size, as a fraction of its width."""
-    images = [resize(torch.from_numpy(p.picture).permute(2, 0, 1), size) for p in photos]
-    if not images:
-        return []
-    maps = left_disparity(network, torch.stack(images), post=True)
-    shapes = [p.picture.shape[:2] for p in photos]
-    return [to_pixels(m, shape) / shape[1] for m, shape in zip(maps, shapes, strict=True)]
-
-
-def predict_photo(network, photo: str | Path | Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def predict_photo(network, photo: str | Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """For notebooks: (H, W, 3) photo in [0, 1] and its (H, W) disparity, a fraction of the width."""
     read = read_photo(photo)
-    return read.picture, predict_batch(network, [read], size)[0]
+    return read.picture, predict_disparity(network, read, size)
 
 
 def ask_for_photo(path: str | Path | None = None) -> str | Path | None:
@@ -194,40 +164,52 @@ def ask_for_photo(path: str | Path | None = None) -> str | Path | None:
 
 def unique_names(photos: list[Path]) -> dict[Path, str]:
     """How the names of a photo's results begin: its name without suffix, numbered where photos share one."""
-    names, taken = {}, set()
+    names = {}
     for path in photos:
         numbered = (f"{path.stem}_{number}" for number in count(2))
-        names[path] = next(name for name in chain([path.stem], numbered) if name not in taken)
-        taken.add(names[path])
+        names[path] = next(name for name in chain([path.stem], numbered) if name not in names.values())
     return names
 
 
-def write_results(folder: Path, name: str, photo: Photo, disparity, camera: Camera | None, ply: bool) -> None:
-    """Write all files of one photo to `folder`, named NAME_... and, with a camera, those on the right.
+def write_results(start: Path, photo: Photo, disparity: np.ndarray, camera: Camera | None, ply: bool) -> None:
+    """Write all files of one photo, named START_... and, with a camera, those on the right.
 
     relative_disparity.npy  float32, fraction of the width      depth_m.npy  float32, metres
     relative_disparity.png  16 bit, fraction * 65535 / 0.3      depth_m.png  16 bit, metres * 256
-    coloured.png            colours, black far to yellow near   points.ply   coloured points, metres
-    sheet.png               photo and maps with colour bars
+    sheet.png               photo and maps with colour bars     points.ply   coloured points, metres
+    coloured.png            colours, black far to yellow near
     """
-    np.save(folder / f"{name}_relative_disparity.npy", disparity.astype(np.float32))
-    write_png16(folder / f"{name}_relative_disparity.png", disparity * (65535 / MAX_DISPARITY))
-    Image.fromarray(figures.colour_disparity(disparity)).save(folder / f"{name}_coloured.png")
-    depth_m = None
-    if camera:
-        full_px = disparity * photo.full_width
-        depth_m = to_depth_m(full_px, *camera).astype(np.float32)
-        np.save(folder / f"{name}_depth_m.npy", depth_m)
-        write_png16(folder / f"{name}_depth_m.png", depth_m * 256)
-        if ply:
-            reduced = photo.picture.shape[1] / photo.full_width  # scales focal length and disparity alike
-            points = to_points_m(photo.picture, full_px * reduced, camera.focal_px * reduced, camera.baseline_m)
-            write_whole(folder / f"{name}_points.ply", lambda path: write_ply(path, *points))
-    figures.photo_sheet(photo.picture, disparity, depth_m, name).savefig(folder / f"{name}_sheet.png", dpi=100)
+    depth_m = to_depth_m(disparity * photo.full_width, *camera).astype(np.float32) if camera else None
+    maps = {"relative_disparity": (disparity, 65535 / MAX_DISPARITY), "depth_m": (depth_m, 256)}
+    for kind, (values, scale) in maps.items():
+        if values is not None:
+            np.save(f"{start}_{kind}.npy", values)
+            stored = np.clip(np.round(values * scale), 0, 65535).astype(np.uint16)
+            Image.fromarray(stored).save(f"{start}_{kind}.png")
+    Image.fromarray(figures.colour_disparity(disparity)).save(f"{start}_coloured.png")
+    figures.photo_sheet(photo.picture, disparity, depth_m, start.name).savefig(f"{start}_sheet.png", dpi=100)
+    if ply:
+        width = photo.picture.shape[1]
+        focal_px = camera.focal_px * width / photo.full_width
+        points = to_points_m(photo.picture, disparity * width, focal_px, camera.baseline_m)
+        write_whole(Path(f"{start}_points.ply"), lambda path: write_ply(path, *points))
 
 
-def write_png16(path: Path, values: np.ndarray) -> None:
-    Image.fromarray(np.clip(np.round(values), 0, 65535).astype(np.uint16)).save(path)
+def to_points_m(picture: np.ndarray, disparity_px: np.ndarray, focal_px: float, baseline_m: float):
+    """Every pixel nearer than 80 m as a point in space; the principal point is the centre of the image.
+
+    picture:      (H, W, 3) in [0, 1]
+    disparity_px: (H, W) at the same size; NaN pixels give no point
+    returns:      (N, 3) float32 x to the right, y down, z ahead in metres, and (N, 3) uint8 colours
+    """
+    h, w = disparity_px.shape
+    if picture.shape[:2] != (h, w):
+        raise ValueError(f"picture is {picture.shape[:2]}, disparity {(h, w)}; resize one of them first")
+    z = to_depth_m(np.nan_to_num(disparity_px), focal_px, baseline_m)
+    y, x = np.mgrid[:h, :w]
+    xyz = np.stack(((x - (w - 1) / 2) * z / focal_px, (y - (h - 1) / 2) * z / focal_px, z), axis=-1)
+    seen = z < MAX_DEPTH_M
+    return xyz[seen].astype(np.float32), (255 * picture[seen]).round().astype(np.uint8)
 
 
 def write_ply(path: Path, xyz: np.ndarray, colours: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from monodepth_nb.networks import MAX_DISPARITY
+from monodepth_nb.layers import MAX_DISPARITY
 
 
 class TrainingDiverged(RuntimeError):

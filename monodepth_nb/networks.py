@@ -1,65 +1,17 @@
 """The networks: one image in, four disparity maps out (Godard et al. 2017, section 3.1 and its supplement).
 
-Read from top to bottom: layers, encoder, decoder, networks. Shapes are written for the full width.
+Read from top to bottom: encoder, decoder, networks. Shapes are written for the full width.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monodepth_nb.layers import Bottleneck, ConvBlock, DisparityHead, UpConv, initialise
 from monodepth_nb.pretrained import STREETS, Trunk, segmentation_trunk
 
-MAX_DISPARITY = 0.3  # of the image width; monodepth_model.py of the original code
-HEAD_BIAS = -2.4  # 0.3 * sigmoid(-2.4) = 0.025 of the width: training starts from a distant plane
 DECODER_WIDTHS = (512, 256, 128, 64, 32, 16)  # deepest level first
 STRIDE = 64  # the encoder halves the image six times
-
-
-class ExpELU(torch.autograd.Function):
-    """ELU by `exp`. PyTorch uses `expm1`, which is several times slower on a CPU: a tenth of a training step."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        wide = x.float()  # in 16 bits, exp(x) - 1 would be 0 for small x
-        y = wide.clamp(max=0).exp_().sub_(1).add_(wide.clamp(min=0)).to(x.dtype)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return torch.ops.aten.elu_backward(gradient, 1, 1, 1, True, *ctx.saved_tensors)
-
-
-def elu(x: Tensor) -> Tensor:
-    """Exponential linear unit: x where x > 0, else exp(x) - 1. May overwrite `x`."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return F.elu(x, inplace=True)
-    return ExpELU.apply(x)
-
-
-class ConvBlock(nn.Module):
-    """Convolution with 'same' zero padding, then ELU."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - 1) // 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return elu(self.conv(x))
-
-
-class Bottleneck(nn.Module):
-    """1x1 to `channels`, strided 3x3, 1x1 to 4 * `channels`; plus a projection of the input; then ELU."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int):
-        super().__init__()
-        self.reduce = ConvBlock(in_channels, channels, 1)
-        self.middle = ConvBlock(channels, channels, 3, stride)
-        self.expand = nn.Conv2d(channels, 4 * channels, 1)
-        self.project = nn.Conv2d(in_channels, 4 * channels, 1, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return elu(self.expand(self.middle(self.reduce(x))) + self.project(x))
 
 
 def residual_stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
@@ -96,30 +48,6 @@ class ScratchEncoder(nn.Module):
         return features
 
 
-class DisparityHead(nn.Module):
-    """Features to (left, right) disparity, each in (0, 0.3) of the width."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, 2, kernel_size=3, padding=1)
-
-    def forward(self, features: Tensor) -> Tensor:  # (B, channels, h, w)
-        with torch.autocast(features.device.type, enabled=False):  # 16 bits would round disparity by up to 1 %
-            return MAX_DISPARITY * self.conv(features.float()).sigmoid()  # (B, 2, h, w)
-
-
-class UpConv(nn.Module):
-    """x2 upsampling, then a 3x3 ConvBlock."""
-
-    def __init__(self, in_channels: int, out_channels: int, upsampling: str):
-        super().__init__()
-        self.upsampling = upsampling
-        self.conv = ConvBlock(in_channels, out_channels, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2, mode=self.upsampling))
-
-
 class Decoder(nn.Module):
     """From the deepest feature to full size. Skips join on the way, and the last four levels predict disparity."""
 
@@ -135,6 +63,8 @@ class Decoder(nn.Module):
         self.upconvs = nn.ModuleList(UpConv(i, o, upsampling) for i, o in zip(inputs, widths, strict=True))
         self.iconvs = nn.ModuleList(ConvBlock(o + s + d, o, 3) for o, s, d in zip(widths, skips, joined, strict=True))
         self.heads = nn.ModuleList(DisparityHead(o) for o in widths[self.first_head :])
+        for layers in (self.upconvs, self.iconvs, self.heads):  # many pixels, few channels: faster in this layout
+            layers[-3:].to(memory_format=torch.channels_last)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         x, skips, disparities = features[-1], features[-2::-1], []
@@ -299,21 +229,6 @@ def scaled(channels: int, width: float) -> int:
     if width <= 0:
         raise ValueError(f"width is {width}; it must be larger than 0")
     return max(1, round(channels * width))
-
-
-def initialise(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero biases; disparity heads start at a small disparity.
-
-    Differs from the paper: its heads start at half of the largest disparity (bias 0 is 0.15 of the width, 186 px on
-    KITTI). Training on a small data set may never recover from that.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-    for layer in module.modules():
-        if isinstance(layer, DisparityHead):
-            nn.init.constant_(layer.conv.bias, HEAD_BIAS)
 
 
 def check_size(image: Tensor) -> None:

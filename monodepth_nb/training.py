@@ -127,7 +127,7 @@ class Trainer:
         self.device, self.dtype = device, autocast_dtype(config.precision, device)
         # 16-bit arithmetic units prefer this layout, on CPUs as well: 1.2 to 1.3 times the speed.
         channels_last = device.type == "cuda" or self.dtype != torch.float32
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.layout = torch.channels_last if channels_last else torch.preserve_format
         self.model = model.to(device, memory_format=self.layout)
         self.loss = loss.to(device)
         self.network = wrapped(self.model, config, device)

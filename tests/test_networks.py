@@ -4,13 +4,12 @@ import re
 import pytest
 import torch
 
+from monodepth_nb.layers import MAX_DISPARITY, conv_of_upsampled, elu
 from monodepth_nb.networks import (
-    MAX_DISPARITY,
     DispResNet,
     SemanticDispResNet,
     build_network,
     check_size,
-    elu,
 )
 
 SMALL = {
@@ -200,3 +199,10 @@ def test_elu_and_its_gradient_equal_pytorchs_in_32_and_16_bits():
         torch.nn.functional.elu(theirs).sum().backward()
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=tolerance)
         torch.testing.assert_close(elu(ours), torch.nn.functional.elu(theirs), rtol=0, atol=tolerance)
+
+
+def test_a_transposed_convolution_replaces_upsampling_and_convolution():
+    x, weight, bias = torch.rand(2, 5, 6, 8), torch.randn(7, 5, 3, 3), torch.randn(7)
+    enlarged = torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+    expected = torch.nn.functional.conv2d(enlarged, weight, bias, padding=1)
+    torch.testing.assert_close(conv_of_upsampled(x, weight, bias), expected, rtol=1e-5, atol=1e-5)
