@@ -63,8 +63,6 @@ class Decoder(nn.Module):
         self.upconvs = nn.ModuleList(UpConv(i, o, upsampling) for i, o in zip(inputs, widths, strict=True))
         self.iconvs = nn.ModuleList(ConvBlock(o + s + d, o, 3) for o, s, d in zip(widths, skips, joined, strict=True))
         self.heads = nn.ModuleList(DisparityHead(o) for o in widths[self.first_head :])
-        for layers in (self.upconvs, self.iconvs, self.heads):  # many pixels, few channels: faster in this layout
-            layers[-3:].to(memory_format=torch.channels_last)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         x, skips, disparities = features[-1], features[-2::-1], []

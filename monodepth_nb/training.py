@@ -125,9 +125,8 @@ class Trainer:
 
     def __init__(self, model: nn.Module, config: TrainConfig, loss: nn.Module, device: torch.device):
         self.device, self.dtype = device, autocast_dtype(config.precision, device)
-        # 16-bit arithmetic units prefer this layout, on CPUs as well: 1.2 to 1.3 times the speed.
-        channels_last = device.type == "cuda" or self.dtype != torch.float32
-        self.layout = torch.channels_last if channels_last else torch.preserve_format
+        # Faster for 16-bit numbers, for small networks and for depthwise convolutions. Not tried on MPS.
+        self.layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
         self.model = model.to(device, memory_format=self.layout)
         self.loss = loss.to(device)
         self.network = wrapped(self.model, config, device)
