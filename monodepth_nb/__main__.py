@@ -163,7 +163,7 @@ def train(args) -> int:
     option("--all", action="store_true", help="score all labelled scenes, not only those that `train` holds out"),
     *CAMERA,
     DEVICE,
-    option("--out", default="runs/evaluate", help="folder for tables, figures and predictions in KITTI's format"),
+    option("--out", default="runs/evaluate", help="folder for tables and a figure"),
 )
 def evaluate(args) -> None:
     from monodepth_nb.course.report import write_report
@@ -171,20 +171,18 @@ def evaluate(args) -> None:
 
     network = load_network(args.checkpoint, device_of(args))
     size = tuple(network.size)
-    root = download_kitti2015(args.data_root) if args.data == "kitti2015" else Path(args.data)
-    scored, baseline = scored_scenes(root, size, args.all, focal_px=args.focal_px, baseline_m=args.baseline_m)
-    label = f"{Path(args.checkpoint)} on {len(next(iter(scored.values())))} scenes of {root.name}"
+    scored, baseline = scored_scenes(args, size)
+    label = f"{args.checkpoint} on {len(next(iter(scored.values())))} scenes of {Path(args.data).name}"
     print(write_report(network, scored, size, args.out, label, baseline))
 
 
 @command(
     "Predict the depth of photos.",
-    option("photos", nargs="+", metavar="PHOTO", help="picture, folder of pictures, or pattern such as 'trip/*.jpg'"),
+    option("photos", nargs="+", metavar="PHOTO", help="picture, or folder of pictures"),
     option("--checkpoint", required=True, **CHECKPOINT),
     *CAMERA,
     DEVICE,
     option("--ply", action="store_true", help="also write a coloured point cloud; needs --focal-px and --baseline-m"),
-    option("--batch-size", type=int, default=4, help="photos predicted at once"),
     option("--out", default="runs/predict", help="folder for the results"),
 )
 def predict(args) -> int:
@@ -195,9 +193,7 @@ def predict(args) -> int:
     camera = None if args.focal_px is None else inference.Camera(args.focal_px, args.baseline_m)
     photos = inference.find_photos(args.photos)
     network = inference.load_network(args.checkpoint, device_of(args))
-    failures = inference.predict_photos(
-        network, photos, args.out, tuple(network.size), camera=camera, ply=args.ply, batch_size=args.batch_size
-    )
+    failures = inference.predict_photos(network, photos, args.out, tuple(network.size), camera, args.ply)
     for message in failures.values():
         print(f"error: {message}", file=sys.stderr)
     kind = "depth in metres" if camera else "relative disparity (no metres without --focal-px and --baseline-m)"
@@ -231,11 +227,6 @@ def download(args) -> None:
     print(download_kitti2015(args.data_root))
 
 
-@command("Render street scenes with known disparity.", *SCENES)
-def render(args) -> None:
-    streets_of(args)
-
-
 @command(
     "Train a segmentation network on rendered streets.",
     *SCENES,
@@ -247,24 +238,21 @@ def train_segmenter(args) -> None:
     """Trains on four fifths of the scenes and scores on the rest."""
     from monodepth_nb.streets.segmenter import train_on_streets
 
-    table = train_on_streets(streets_of(args), args.out, tuple(args.size), args.epochs, seed=args.seed)
+    root = streets_of(args, args.scenes, args.seed)
+    table = train_on_streets(root, args.out, tuple(args.size), args.epochs, seed=args.seed)
     print("intersection over union on unseen scenes")
     print(table.T.to_string(float_format="%.3f"))
 
 
-@command(
-    "Measure training steps, predictions and loading on this machine, next to plainer ways of doing them.",
-    DEVICE,
-    option("--rounds", type=int, default=5, help="timed calls of each, of which the median counts"),
-)
+@command("Measure training steps and predictions on this machine, next to plainer ways of doing them.", DEVICE)
 def benchmark(args) -> None:
     from monodepth_nb import benchmark as timing
     from monodepth_nb.course.results import device_name
 
     device = device_of(args)
     print(f"device: {device_name(device)}, torch {torch.__version__}")
-    print(timing.benchmark(device, args.rounds).T.to_string(header=False, float_format="{:.4g}".format))
-    print(timing.ratios(device, args.rounds).to_string(index=False, float_format="%.2f"))
+    print(timing.benchmark(device).T.to_string(header=False, float_format="{:.4g}".format))
+    print(f"\nTimes faster\n{timing.ratios(device).to_string(float_format='%.2f')}")
 
 
 @command(

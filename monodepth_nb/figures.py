@@ -14,16 +14,14 @@ import seaborn as sns
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
-from scipy.spatial.transform import Rotation  # comes with scikit-image
 from torch import Tensor
 
-from monodepth_nb.evaluation import to_points_m
 from monodepth_nb.losses import warp_horizontal
 
 DISPARITY_COLOURS, DISPARITY_MAX = "magma", 0.1  # of the image width: 124 px on KITTI, 74 px on the motorcycle
 ERROR_COLOURS, ERROR_MAX = "viridis", 0.01  # of the image width: 12 px on KITTI, 7 px on the motorcycle
 UNKNOWN = "0.82"  # light grey
-LEFT, RIGHT, TRUTH = "#2166ac", "#d6604d", "#1b7837"
+LEFT, RIGHT = "#2166ac", "#d6604d"
 
 
 def _figure(width: float, height: float, layout: str = "constrained") -> Figure:
@@ -50,30 +48,32 @@ def disparity_panel(values, title: str, largest: float | None = None) -> Panel:
     return Panel(values, title, DISPARITY_COLOURS, largest or DISPARITY_MAX * np.shape(values)[1])
 
 
-def grid(panels: list[Panel], columns: int, title: str, bar: str = "", width: float = 12) -> Figure:
-    """Panels row by row, all as tall as the first.
-
-    bar: label of one colour bar for the last panel's map, beside all of them
-    """
+def grid(panels: list[Panel], columns: int, title: str, bars=(), width: float = 12) -> Figure:
+    """Panels row by row, all as tall as the first; bars: see `draw_panels`."""
     rows = -(-len(panels) // columns)
     h, w = panels[0].shape or _array(panels[0].values).shape[:2]
     height = rows * ((width - 1) / columns * min(h / w, 2) + 0.3) + 0.7  # an inch of the width for the colour bar
     fig = _figure(width, height, "compressed")
-    draw_panels(fig.subplots(rows, columns, squeeze=False), panels, bar)
+    draw_panels(fig.subplots(rows, columns, squeeze=False), panels, bars)
     fig.suptitle(title, fontsize=12)
     return fig
 
 
-def draw_panels(axes: np.ndarray, panels: list[Panel], bar: str = "") -> None:
-    """Fill axes row by row and remove those left over. bar: see `grid`."""
+def draw_panels(axes: np.ndarray, panels: list[Panel], bars=()) -> None:
+    """Fill axes row by row and remove those left over.
+
+    bars: (label, panels) of each colour bar, which stands beside the panels of these indices and is of the last one
+    """
     filled, spare = np.split(axes.ravel(), [len(panels)])
     for ax in spare:
         ax.remove()
     for ax, panel in zip(filled, panels, strict=True):
         _show(ax, panel)
         ax.axis("off")
-    if bar:
-        _colour_bar(filled[-1], filled, bar)
+    for label, indices in bars:
+        beside = [filled[i] for i in indices]
+        style = {"extend": "max", "shrink": 0.9, "pad": 0.015}
+        beside[-1].figure.colorbar(beside[-1].images[0], ax=beside, label=label, **style)
 
 
 def _show(ax, panel: Panel) -> None:
@@ -92,10 +92,6 @@ def _array(values) -> np.ndarray:
     return array.transpose(1, 2, 0) if isinstance(values, Tensor) and array.ndim == 3 else array
 
 
-def _colour_bar(panel, beside, label: str) -> None:
-    panel.figure.colorbar(panel.images[0], ax=beside, label=label, extend="max", shrink=0.9, pad=0.015)
-
-
 def _comparison(sample, prediction_px, title: str) -> list[Panel]:
     """Image, ground truth, prediction and absolute error."""
     truth, prediction = np.asarray(sample["disparity_px"]), np.asarray(prediction_px)
@@ -110,22 +106,25 @@ def _comparison(sample, prediction_px, title: str) -> list[Panel]:
 
 def prediction_figure(sample, prediction_px, label: str) -> Figure:
     """Image, ground truth, prediction and absolute error of one sample, with colour bars in pixels."""
+    bars = [("disparity [px]", [1]), ("disparity [px]", [2]), ("absolute error [px]", [3])]
     panels = _comparison(sample, prediction_px, sample["name"])
-    fig = grid(panels, 2, f"Prediction against ground truth\n{label}")
-    for ax, quantity in zip(fig.axes[1:], ("disparity", "disparity", "absolute error"), strict=True):
-        _colour_bar(ax, ax, f"{quantity} [px]")
-    return fig
+    return grid(panels, 2, f"Prediction against ground truth\n{label}", bars)
 
 
-def best_median_worst(samples, predictions_px, titles, label: str) -> Figure:
-    """Columns: samples (best, median, worst), named by `titles`. Rows: image, truth, prediction, error."""
-    columns = [_comparison(*column) for column in zip(samples, predictions_px, titles, strict=True)]
+def best_median_worst(predict, dataset, scores, label: str) -> Figure:
+    """Columns: the images with the lowest, middle and highest AbsRel. Rows: image, truth, prediction, error.
+
+    scores: of `evaluation.evaluate`, row i = sample i
+    """
+    order = scores["abs_rel"].to_numpy().argsort()
+    columns = []
+    for place, i in {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}.items():
+        sample, row = dataset[int(i)], scores.iloc[i]
+        title = f"{place}: {row['name']}, AbsRel {row['abs_rel']:.3f}"
+        columns.append(_comparison(sample, predict(sample), title))
     panels = [panel for row in zip(*columns, strict=True) for panel in row]
-    fig = grid(panels, len(columns), f"Best, median and worst image\n{label}")
-    _, *maps, errors = np.reshape(fig.axes, (4, -1))
-    _colour_bar(maps[0][-1], np.stack(maps), "disparity [px]")
-    _colour_bar(errors[-1], errors, "error [px]")
-    return fig
+    bars = [("disparity [px]", range(3, 9)), ("error [px]", range(9, 12))]
+    return grid(panels, 3, f"Best, median and worst image\n{label}", bars)
 
 
 def map_panels(maps: dict, truth: np.ndarray) -> list[Panel]:
@@ -139,21 +138,18 @@ def map_grid(image, maps: dict, truth_px, label: str, title: str) -> Figure:
     truth = np.asarray(truth_px)
     panels = [Panel(image, "left view", shape=truth.shape), *map_panels(maps, truth)]
     panels.append(disparity_panel(truth, "ground truth"))
-    return grid(panels, min(4, len(panels)), f"{title}\n{label}", bar="disparity [px]")
+    return grid(panels, min(4, len(panels)), f"{title}\n{label}", [("disparity [px]", range(len(panels)))])
 
 
-def two_by_two(
-    train_image, train_disparity, test_image, test_disparity, label: str, unseen: str = "unseen test image"
-) -> Figure:
+def two_by_two(train_image, train_disparity, test_image, test_disparity, label, unseen="unseen test image") -> Figure:
     """The course project's figure: a training image and an unseen one with their maps (fractions of the width)."""
     rows = {"training image": (train_image, train_disparity), unseen: (test_image, test_disparity)}
     panels = []
     for title, (image, disparity) in rows.items():
         panels.append(Panel(image, title, shape=disparity.shape))
         panels.append(disparity_panel(disparity, "predicted disparity", DISPARITY_MAX))
-    fig = grid(panels, 2, f"Trained on, and never seen\n{label}")
-    _colour_bar(fig.axes[1], fig.axes[1::2], "disparity [fraction of image width]")
-    return fig
+    bars = [("disparity [fraction of image width]", [1, 3])]
+    return grid(panels, 2, f"Trained on, and never seen\n{label}", bars)
 
 
 def reconstruction_figure(sample, disparity: Tensor, label: str) -> Figure:
@@ -167,9 +163,8 @@ def reconstruction_figure(sample, disparity: Tensor, label: str) -> Figure:
     difference = (rebuilt - left).abs().mean(0)
     panels = [Panel(left, "left view"), Panel(rebuilt, "right view, warped")]
     panels.append(Panel(difference, f"difference, mean {difference.mean():.3f}", "Greys", 0.5))
-    fig = grid(panels, 3, f"The left view, rebuilt from the right one\n{label}")
-    _colour_bar(fig.axes[2], fig.axes[2], "mean difference [0-1]")
-    return fig
+    bars = [("mean difference [0-1]", [2])]
+    return grid(panels, 3, f"The left view, rebuilt from the right one\n{label}", bars)
 
 
 def pairs_strip(samples, label: str, title: str = "Stereo pairs") -> Figure:
@@ -184,12 +179,10 @@ def photo_sheet(picture, disparity, depth_m, label: str) -> Figure:
     """A photo, its relative disparity (fraction of the width) and, unless `depth_m` is None, its depth up to 80 m."""
     title = "relative disparity" if depth_m is not None else "relative disparity, no metres"
     panels = [Panel(picture, "photo"), disparity_panel(disparity, title, DISPARITY_MAX)]
+    bars = [("share of width", [1]), ("depth [m]", [2])]
     if depth_m is not None:
         panels.append(Panel(depth_m, "depth", "viridis_r", 80))
-    fig = grid(panels, len(panels), label)
-    for ax, name in zip(fig.axes[1:], ("share of width", "depth [m]"), strict=False):
-        _colour_bar(ax, ax, name)
-    return fig
+    return grid(panels, len(panels), label, bars[: len(panels) - 1])
 
 
 def colour_disparity(disparity: np.ndarray) -> np.ndarray:
@@ -197,7 +190,7 @@ def colour_disparity(disparity: np.ndarray) -> np.ndarray:
     return matplotlib.colormaps[DISPARITY_COLOURS](np.asarray(disparity) / DISPARITY_MAX, bytes=True)[..., :3]
 
 
-# ---- Curves and points ----
+# ---- Curves and runs ----
 
 
 def loss_curves(history, label: str) -> Figure:
@@ -244,81 +237,3 @@ def draw_runs(ax, runs, metric: str, axis: str, band: bool = False, legend: bool
         ax.plot(arms.mean(), rows, "|", color="black", markersize=20, markeredgewidth=2, label="mean")
     ax.set(xlabel=axis, ylabel="")
     sns.despine(ax=ax)
-
-
-def scanline_figure(sample, row: int, piece: np.ndarray, cost, label: str) -> Figure:
-    """A piece of one left scanline, and the place on the right scanline where it fits best.
-
-    sample: labelled pair at full size
-    piece:  columns of the piece
-    cost:   cost[s] is the difference between the piece and the right scanline s px further left
-    """
-    left, right = _array(sample["left"]), _array(sample["right"])
-    best, truth = int(np.argmin(cost)), sample["disparity_px"][row, piece[len(piece) // 2]]
-    fig = _figure(12, 6)
-    axes = fig.subplot_mosaic([["left", "right"], ["levels", "cost"]], height_ratios=(1.5, 1))
-    for side, picture, shift, colour in (("left", left, 0, LEFT), ("right", right, best, RIGHT)):
-        _show(axes[side], Panel(picture, f"{side} view, row {row}"))
-        axes[side].axhline(row, color="white", linewidth=0.8)
-        axes[side].plot(piece[[0, -1]] - shift, [row, row], color=colour, linewidth=5, solid_capstyle="butt")
-        axes[side].set(xlabel="column [px]", ylabel="row [px]" if side == "left" else "")
-    grey_left, grey_right = left[row].mean(-1), right[row].mean(-1)
-    axes["levels"].plot(piece, grey_left[piece], color=LEFT, label="left")
-    axes["levels"].plot(piece, grey_right[piece], color=RIGHT, alpha=0.35, label="right, same columns")
-    axes["levels"].plot(piece, grey_right[piece - best], "--", color=RIGHT, label=f"right, {best} px to the left")
-    axes["levels"].set(xlabel="column in the left view [px]", ylabel="grey level [0-1]")
-    axes["cost"].plot(cost, color="0.25")
-    axes["cost"].plot(best, cost[best], "o", color=RIGHT, label=f"smallest difference: {best} px")
-    axes["cost"].axvline(truth, color=TRUTH, linestyle="--", label=f"ground truth: {truth:.1f} px")
-    axes["cost"].set(xlabel="shift = disparity [px]", ylabel="mean difference [0-1]", ylim=(0, None))
-    for name in ("levels", "cost"):
-        axes[name].legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
-        sns.despine(ax=axes[name])
-    fig.suptitle(f"Finding one disparity by hand\n{label}", fontsize=12)
-    return fig
-
-
-def point_cloud_figure(image, disparity_px, focal_px: float, baseline_m: float, label: str) -> Figure:
-    """The scene as coloured points: seen from beside and above the camera, and straight from above in metres.
-
-    image: same size as disparity_px; every n-th row and column is drawn, at most 120,000 points; none beyond 80 m.
-    Raises ValueError if no pixel is nearer than 80 m.
-    """
-    step = int(np.ceil(np.sqrt(np.size(disparity_px) / 120_000)))
-    picture, disparity = _array(image)[::step, ::step], np.asarray(disparity_px)[::step, ::step] / step
-    xyz, colours = to_points_m(picture, disparity, focal_px / step, baseline_m)
-    if not len(xyz):
-        raise ValueError("no pixel is nearer than 80 m: check the disparity, the focal length and the baseline")
-    near = xyz[:, 2] <= np.percentile(xyz[:, 2], 98)  # the few farthest points would shrink all others
-    xyz, colours = xyz[near], colours[near] / 255
-    fig = _figure(12, 4, "compressed")
-    oblique, above = fig.subplots(1, 2, width_ratios=(1.6, 1))
-    # A pixel covers more of the scene the farther away it is; points drawn that wide leave no gaps.
-    breadth_m = 1.5 * xyz[:, 2] * step / focal_px
-    u, v, distance = _seen_obliquely(xyz)
-    points = 500 / np.ptp(u) * breadth_m / distance  # the panel is 500 points wide
-    _scatter(oblique, u, v, points, colours, np.argsort(-distance), "from the left and above")
-    oblique.set(xticks=[], yticks=[])
-    points = 250 / max(np.ptp(xyz[:, 2]), 1e-3) * breadth_m
-    order = np.argsort(-xyz[:, 1])  # y points down: the highest points are drawn last
-    _scatter(above, xyz[:, 0], xyz[:, 2], points, colours, order, "from straight above")
-    above.set(xlabel="to the right [m]", ylabel="depth [m]")
-    fig.suptitle(f"The scene in three dimensions\n{label}", fontsize=12)
-    return fig
-
-
-def _seen_obliquely(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Perspective image coordinates (right, up) and distance, from a camera turned about the middle of the scene."""
-    pivot = np.array([0, 0, np.median(xyz[:, 2])])
-    turn = Rotation.from_euler("yx", (-18, -18), degrees=True)
-    x, y, z = (turn.apply(xyz - pivot) + 1.2 * pivot).T
-    z = z.clip(0.1)
-    return x / z, -y / z, z
-
-
-def _scatter(ax, x, y, points, colours, order, title: str) -> None:
-    """Squares `points` wide in typographic points; later ones in `order` cover earlier ones."""
-    area = points.clip(0.5, 12)[order] ** 2
-    ax.scatter(x[order], y[order], s=area, c=colours[order], marker="s", linewidths=0, rasterized=True)
-    ax.set(aspect="equal", facecolor="0.1")
-    ax.set_title(title, fontsize=10)

@@ -7,7 +7,6 @@ only for photos like those. Without both, the result is called relative disparit
 
 import os
 import sys
-import warnings
 from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from monodepth_nb.checkpoints import load_model, write_whole
 from monodepth_nb.data.kitti import UNREADABLE
 from monodepth_nb.data.transforms import resize
 from monodepth_nb.evaluation import MAX_DEPTH_M, left_disparity, to_depth_m, to_pixels
-from monodepth_nb.networks import MAX_DISPARITY
+from monodepth_nb.layers import MAX_DISPARITY
 from monodepth_nb.onnx_export import OnnxNetwork
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
@@ -50,15 +49,10 @@ def read_photo(path: str | Path) -> Photo:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: check its name")
     try:
-        with warnings.catch_warnings():
-            # Small files can claim any size. Pillow warns above 89 megapixels; here that is an error.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return prepared(image)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is too large ({error}): reduce it to below 89 megapixels") from error
-    except UNREADABLE as error:
-        raise ValueError(f"{path} is not a readable image ({error}): convert it to PNG or JPEG") from error
+        with Image.open(path) as image:
+            return prepared(image)
+    except UNREADABLE as error:  # also a small file that claims to be larger than 179 megapixels
+        raise ValueError(f"{path} cannot be read ({error}): convert it to a smaller PNG or JPEG") from error
 
 
 def prepared(image: Image.Image) -> Photo:

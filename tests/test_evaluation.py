@@ -7,7 +7,6 @@ import torch
 from monodepth_nb.data.sample import Sample
 from monodepth_nb.evaluation import (
     PUBLISHED,
-    OtherScenesMean,
     PixelMeanBaseline,
     bootstrap_interval,
     cached,
@@ -20,7 +19,6 @@ from monodepth_nb.evaluation import (
     score_sample,
     to_depth_m,
     to_pixels,
-    to_points_m,
 )
 
 FOCAL, BASELINE = 721.5377, 0.54
@@ -116,16 +114,6 @@ def test_fractions_are_scaled_by_the_full_width_and_resized_between_pixel_centre
     np.testing.assert_allclose(to_pixels(ramp, (1, 8))[0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3], atol=1e-6)
 
 
-def test_points_lie_where_the_camera_saw_them():
-    picture = np.zeros((3, 5, 3))
-    picture[1, 4] = (1, 0.5, 0)
-    disparity = np.full((3, 5), np.nan)
-    disparity[1, 4], disparity[0, 0] = 4, 0  # 10 m away; no disparity: the sky
-    xyz, colours = to_points_m(picture, disparity, 40.0, 1.0)
-    np.testing.assert_allclose(xyz, [[2 * 10 / 40, 0, 10]])  # two pixels right of the centre
-    assert colours.tolist() == [[255, 128, 0]]
-
-
 def test_post_processing_takes_each_border_from_one_map_with_ramps_between():
     joined = post_process(torch.zeros(2, 401), torch.ones(2, 401))[0]  # x = column / 400
     assert (joined[:21] == 1).all() and (joined[380:] == 0).all()
@@ -184,8 +172,11 @@ def test_no_ground_truth_gives_no_pixel_mean():
 def test_the_mean_of_other_scenes_excludes_the_whole_drive():
     values = {"000002_10": 10, "000003_10": 20, "000050_10": 60}  # 2 and 3 are one drive
     data = [labelled(np.full((8, 32), v), name) for name, v in values.items()]
-    assert [OtherScenesMean(data)(s).mean().round(3) for s in data] == [60, 60, 15]
-    assert [OtherScenesMean(data[:2])(s).mean().round(3) for s in data[:2]] == [20, 10]  # a single drive
+    assert [PixelMeanBaseline(data, leave_out=True)(s).mean().round(3) for s in data] == [60, 60, 15]
+    assert [PixelMeanBaseline(data[:2], leave_out=True)(s).mean().round(3) for s in data[:2]] == [
+        20,
+        10,
+    ]  # a single drive
 
 
 # ---- tables ----

@@ -14,6 +14,7 @@ SHIFT = 5
 HISTORY = pd.DataFrame(
     {"epoch": [1, 2], "train_total": [8.0, 1], "validation_total": [3.0, 2], "train_smoothness": [0.0, 1]}
 )
+SCORES = pd.DataFrame({"name": ["a", "b", "c"], "abs_rel": [0.3, 0.1, 0.2]})
 MAP = np.full((40, 100), 7.0)
 
 
@@ -38,14 +39,12 @@ def test_every_figure_names_profile_and_data_and_is_not_left_open(sample):
     fraction = MAP / 100
     for fig in (
         figures.prediction_figure(sample, MAP, LABEL),
-        figures.best_median_worst([sample] * 3, [MAP] * 3, ["best", "median", "worst"], LABEL),
+        figures.best_median_worst(lambda sample: MAP, [sample] * 3, SCORES, LABEL),
         figures.reconstruction_figure(sample, torch.full((20, 50), 0.05), LABEL),
         figures.loss_curves(HISTORY, LABEL),
         figures.two_by_two(sample.left, fraction, sample.left, fraction, LABEL),
         figures.map_grid(sample.left, {"1e-4": MAP}, sample.disparity_px, LABEL, "Maps by rate"),
         figures.pairs_strip([sample] * 2, LABEL),
-        figures.scanline_figure(sample, 20, np.arange(30, 71), np.arange(9), LABEL),
-        figures.point_cloud_figure(sample.left, MAP, 100.0, 0.5, LABEL),
         figures.photo_sheet(np.ones((40, 100, 3)), fraction, None, LABEL),
     ):
         assert LABEL in fig.get_suptitle()
@@ -71,10 +70,10 @@ def test_an_image_is_stretched_to_its_map_and_both_maps_share_one_range():
     assert images[1].get_clim() == images[3].get_clim() == (0, 0.1)
 
 
-def test_samples_are_columns_from_image_to_error(sample):
-    fig = figures.best_median_worst([sample] * 2, [MAP, MAP + 1], ["best", "worst"], LABEL)
-    expected = ["best", "worst", *["ground truth"] * 2, *["prediction"] * 2, "error, mean 2.0 px", "error, mean 3.0 px"]
-    assert titles(fig)[:8] == expected
+def test_samples_are_columns_from_image_to_error_with_the_best_first(sample):
+    fig = figures.best_median_worst(lambda sample: MAP, [sample] * 3, SCORES, LABEL)
+    expected = ["best: b, AbsRel 0.100", "median: c, AbsRel 0.200", "worst: a, AbsRel 0.300"]
+    assert titles(fig)[:12] == expected + ["ground truth"] * 3 + ["prediction"] * 3 + ["error, mean 2.0 px"] * 3
 
 
 def test_the_right_view_warped_by_the_true_disparity_is_the_left_view(sample):
@@ -111,23 +110,7 @@ def test_each_run_is_in_the_row_of_its_arm_with_mean_and_range():
     assert list(handles[-1].get_xdata()) == pytest.approx([0.25, 0.5])
 
 
-def test_the_scanline_figure_marks_the_cheapest_shift_and_the_true_one(sample):
-    cost = np.abs(np.arange(20) - 7.0)
-    fig = figures.scanline_figure(sample, 20, np.arange(30, 71), cost, LABEL)
-    ax = next(ax for ax in fig.axes if "shift" in ax.get_xlabel())
-    assert ax.lines[1].get_xdata() == 7 and list(ax.lines[2].get_xdata()) == [SHIFT, SHIFT]
-
-
 def test_disparity_colours_run_from_black_to_light_and_are_clipped_at_the_ends():
     colours = figures.colour_disparity(np.array([[-1, 0, 0.05, 0.1, 9]]))[0].astype(int)
     assert (colours[0] == colours[1]).all() and (colours[3] == colours[4]).all()
     assert colours[1].sum() < colours[2].sum() < colours[3].sum()
-
-
-def test_the_point_cloud_from_above_is_in_metres_and_needs_a_near_point(sample):
-    oblique, above = figures.point_cloud_figure(sample.left, np.full((40, 100), 5.0), 100.0, 0.5, LABEL).axes
-    assert (above.get_xlabel(), above.get_ylabel()) == ("to the right [m]", "depth [m]")
-    np.testing.assert_allclose(above.collections[0].get_offsets()[:, 1], 10)
-    assert len(oblique.collections[0].get_offsets()) == 4000
-    with pytest.raises(ValueError, match="80 m"):
-        figures.point_cloud_figure(sample.left, np.zeros((40, 100)), 100.0, 0.5, LABEL)

@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -17,12 +18,15 @@ from monodepth_nb.__main__ import main
 from monodepth_nb.figures import Figure
 from monodepth_nb.inference import (
     Camera,
+    Photo,
     ask_for_photo,
     find_photos,
     load_network,
+    predict_disparity,
     predict_photo,
     predict_photos,
     read_photo,
+    to_points_m,
     write_ply,
 )
 from monodepth_nb.networks import DispResNet
@@ -121,7 +125,7 @@ def test_a_large_jpeg_is_decoded_at_half_its_size(tmp_path, monkeypatch):
 
 
 def test_a_file_that_decodes_to_too_many_pixels_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)  # Pillow refuses twice as many
     Image.new("1", (50, 25)).save(tmp_path / "bomb.png")
     with pytest.raises(ValueError, match="bomb.png.*1250 pixels"):
         read_photo(tmp_path / "bomb.png")
@@ -135,7 +139,7 @@ def half_a_jpeg():
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "0 bytes"), (b"hello", ""), (b"\x89PNG\r\n\x1a\n123", ""), (half_a_jpeg(), "truncated")],
+    [(b"", ""), (b"hello", ""), (b"\x89PNG\r\n\x1a\n123", ""), (half_a_jpeg(), "truncated")],
     ids=["empty", "text", "damaged", "half"],
 )
 def test_a_file_that_is_not_a_whole_image_is_named(tmp_path, content, reason):
@@ -155,25 +159,24 @@ def test_a_photo_with_text_where_exif_has_numbers_is_named(tmp_path, tag):
         read_photo(tmp_path / "odd.jpg")
 
 
-def test_photos_are_found_by_name_folder_and_pattern(tmp_path):
+def test_photos_are_found_by_name_and_in_folders(tmp_path):
     for name in ("b.jpg", "a.PNG", "notes.txt", "._a.png", "c[1].jpg"):
         (tmp_path / name).touch()
     (tmp_path / "empty").mkdir()
     a, b, c = (tmp_path / n for n in ("a.PNG", "b.jpg", "c[1].jpg"))
     assert find_photos([tmp_path]) == [a, b, c]
-    assert find_photos([tmp_path / "*.jpg", b]) == [b, c]
-    assert find_photos([c, "missing.jpg"]) == [c, Path("missing.jpg")]
-    for nothing in ("*.webp", "empty"):
-        with pytest.raises(ValueError, match=nothing.replace("*", r"\*")):
-            find_photos([tmp_path / nothing])
+    assert find_photos([c, "missing.jpg", c]) == [c, Path("missing.jpg")]
+    with pytest.raises(ValueError, match="empty"):
+        find_photos([tmp_path / "empty"])
 
 
 # ---- predicting ----
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 400), (400, 5)])
-def test_any_size_and_aspect_ratio_gives_a_map_of_that_size(network, shape):
-    picture, disparity = predict_photo(network, Image.new("RGB", shape[::-1]), SIZE)
+def test_any_size_and_aspect_ratio_gives_a_map_of_that_size(network, shape, tmp_path):
+    Image.new("RGB", shape[::-1]).save(tmp_path / "a.png")
+    picture, disparity = predict_photo(network, tmp_path / "a.png", SIZE)
     assert picture.shape == (*shape, 3) and disparity.shape == shape
     assert (disparity > 0).all() and (disparity < 0.3).all()
 
@@ -182,19 +185,8 @@ def test_the_prediction_is_that_of_the_left_view_and_its_mirror_image(network):
     image = torch.rand(1, 3, *SIZE)
     with torch.no_grad():
         left, mirrored = network(image)[0][0, 0], network(image.flip(-1))[0][0, 0].flip(-1)
-    photo = inference.Photo(image[0].permute(1, 2, 0).numpy(), SIZE[1])
-    disparity = inference.predict_batch(network, [photo], SIZE)[0]
+    disparity = predict_disparity(network, Photo(image[0].permute(1, 2, 0).numpy(), SIZE[1]), SIZE)
     np.testing.assert_allclose(disparity[:, 30:-30], ((left + mirrored) / 2)[:, 30:-30], rtol=1e-4)
-
-
-def test_photos_of_a_batch_do_not_mix(tmp_path, blank_figures):
-    for i, level in enumerate((50, 100, 200)):
-        Image.new("RGB", (20 + i, 10), (level,) * 3).save(tmp_path / f"{i}.png")
-    assert predict_photos(brightness_network, find_photos([tmp_path]), tmp_path / "out", SIZE, batch_size=2) == {}
-    for i, level in enumerate((50, 100, 200)):
-        disparity = np.load(tmp_path / "out" / f"{i}_relative_disparity.npy")
-        assert disparity.shape == (10, 20 + i) and disparity.dtype == np.float32
-        np.testing.assert_allclose(disparity, level / 2550, rtol=1e-4)
 
 
 def test_without_a_camera_no_file_is_in_metres(photo, tmp_path):
@@ -205,6 +197,16 @@ def test_without_a_camera_no_file_is_in_metres(photo, tmp_path):
     assert stored.dtype == np.uint16
     np.testing.assert_allclose(stored * 0.3 / 65535, 100 / 2550, atol=1e-5)
     assert Image.open(tmp_path / "out" / "a_sheet.png").width == 1200
+
+
+def test_points_lie_where_the_camera_saw_them():
+    picture = np.zeros((3, 5, 3))
+    picture[1, 4] = (1, 0.5, 0)
+    disparity = np.full((3, 5), np.nan)
+    disparity[1, 4], disparity[0, 0] = 4, 0  # 10 m away; no disparity: the sky
+    xyz, colours = to_points_m(picture, disparity, 40.0, 1.0)
+    np.testing.assert_allclose(xyz, [[2 * 10 / 40, 0, 10]])  # two pixels right of the centre
+    assert colours.tolist() == [[255, 128, 0]]
 
 
 def read_ply(path):
@@ -269,7 +271,7 @@ def predict(checkpoint, tmp_path, blank_figures):
 
 
 def test_a_bad_photo_changes_the_exit_status_and_does_not_stop_the_others(photo, tmp_path, capsys, predict):
-    assert predict(tmp_path / "*.png") == 0
+    assert predict(tmp_path) == 0
     assert "no metres" in capsys.readouterr().out
     (tmp_path / "bad.png").touch()
     assert predict(tmp_path / "bad.png", tmp_path / "missing.png", photo, out=tmp_path / "again") == 1
@@ -282,9 +284,8 @@ def test_depth_in_metres_needs_focal_length_and_baseline(photo, tmp_path, capsys
     for half in (["--ply"], ["--focal-px", 700], ["--baseline-m", 0.5]):
         assert predict(photo, *half) == 2
         assert "metres" in capsys.readouterr().err
-    for wrong in (["--batch-size", 0], ["--focal-px", -700, "--baseline-m", 0.5]):
-        assert predict(photo, *wrong) == 2
-        assert str(wrong[1]) in capsys.readouterr().err
+    assert predict(photo, "--focal-px", -700, "--baseline-m", 0.5) == 2
+    assert "-700" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert predict(photo, "--ply", "--focal-px", 700, "--baseline-m", 0.5) == 0
     assert (tmp_path / "out" / "a_points.ply").exists() and "depth in metres" in capsys.readouterr().out
@@ -324,7 +325,7 @@ def test_a_checkpoint_is_scored_on_the_scenes_left_out_of_training(tmp_path, eva
     names = [f"{scene:06}_10" for scene in range(50, 55)]
     status, printed = evaluate(names)
     assert status == 0 and "| noc | pixel-mean baseline | 1 |" in printed
-    assert [p.name for p in (tmp_path / "out" / "disp_0").iterdir()] == ["000054_10.png"]
+    assert set(pd.read_csv(tmp_path / "out" / "per_image.csv")["name"]) == {"000054_10"}
     status, printed = evaluate(names, "--all")
     assert status == 0 and "| occ | network, post-processed | 5 |" in printed
 
@@ -367,8 +368,8 @@ def test_an_exported_network_predicts_the_same(tmp_path, network):
         images = torch.rand(count, 3, *SIZE)
         with torch.no_grad():
             torch.testing.assert_close(exported(images)[0], network(images)[0], atol=1e-4, rtol=0)
-    photo = Image.fromarray(gradient(64, 128))
-    a, b = (predict_photo(n, photo, SIZE)[1] for n in (network, exported))
+    photo = Photo(gradient(64, 128).astype(np.float32) / 255, 128)
+    a, b = (predict_disparity(n, photo, SIZE) for n in (network, exported))
     np.testing.assert_allclose(a, b, atol=1e-4)
 
 

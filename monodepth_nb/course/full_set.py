@@ -13,7 +13,7 @@ from monodepth_nb.data.kitti import KittiStereo, paper_protocol, split_by_scene,
 from monodepth_nb.data.loading import PairCache
 from monodepth_nb.data.motorcycle import motorcycle
 from monodepth_nb.data.pair_check import check_pairs
-from monodepth_nb.evaluation import OtherScenesMean, PixelMeanBaseline
+from monodepth_nb.evaluation import PixelMeanBaseline
 from monodepth_nb.machine import process_rank
 from monodepth_nb.streets.rendering import street_root
 
@@ -29,9 +29,9 @@ class FullSet(NamedTuple):
     label: str  # for titles and tables
     labelled: KittiStereo | None = None  # the training scenes with their ground truth, for the baseline only
 
-    def pixel_mean(self) -> PixelMeanBaseline | OtherScenesMean:
+    def pixel_mean(self) -> PixelMeanBaseline:
         """The image-independent baseline: mean truth of the training scenes, or, if unlabelled, of other scenes."""
-        return PixelMeanBaseline(self.labelled) if self.labelled else OtherScenesMean(self.test)
+        return PixelMeanBaseline(self.labelled or self.test, leave_out=not self.labelled)
 
 
 # ---- Of the notebooks ----
@@ -63,88 +63,77 @@ def street_set(profile: Profile) -> FullSet:
     return FullSet(pairs, watched, scored, f"{len(pairs)} rendered street pairs", labelled)
 
 
-# ---- Of the command line; args: the options of `train` ----
+# ---- Of the command line; args: the options of `train` or `evaluate` ----
 
 
 def training_data(args) -> FullSet:
-    """The pairs that `--data` names. A folder of the user's own is first checked for views that are no pair."""
+    """The pairs that `--data` names, split by scene; `test`: the validation split, if it has ground truth."""
+    size = args.size
     if args.data == "motorcycle":
-        sample = motorcycle(args.size)
+        sample = motorcycle(size)
         return FullSet([sample], None, [sample], args.data)
-    if args.data == "streets":
-        root = streets_of(args)
-    elif args.data == "kitti2015":
-        root = download_kitti2015(args.data_root)
-    else:
-        root = Path(args.data)
-        if not root.is_dir():
-            raise ValueError(f"unknown data {args.data!r}; known: motorcycle, streets, kitti2015, or a folder of pairs")
-        if process_rank() == 0:
-            check_pairs(KittiStereo(root), at_most=40)
-    return split_folder(root, args.size, focal_px=args.focal_px, baseline_m=args.baseline_m)
+    data = KittiStereo(streets_of(args, args.scenes, args.seed) if args.data == "streets" else folder_of(args))
+    if args.data not in ("streets", "kitti2015") and process_rank() == 0:
+        check_pairs(data, at_most=40)  # a user's own folder may hold views that are no pair
+    train, validation = split_by_scene(data)
+    test = next(iter(labelled(validation, size, args).values()), None)
+    if test:
+        test[0]  # an error in it should be reported now, not after the training
+    return FullSet(PairCache(train, size), PairCache(validation, size), test, args.data)
 
 
-def streets_of(args) -> Path:
-    root = street_root(args.size, args.scenes, args.seed, Path(args.data_root))
+def folder_of(args) -> Path:
+    if args.data == "kitti2015":
+        return download_kitti2015(args.data_root)
+    if not Path(args.data).is_dir():
+        raise ValueError(f"unknown data {args.data!r}; known: motorcycle, streets, kitti2015, or a folder of pairs")
+    return Path(args.data)
+
+
+def streets_of(args, count: int, seed: int) -> Path:
+    root = street_root(args.size, count, seed, Path(args.data_root))
     print(root)
     return root
 
 
 def follow_recipe(data: FullSet, args) -> tuple[recipes.Recipe, Dataset | None]:
     """What `--recipe` makes of the training and the validation pairs. Streets of `--rendered` are rendered here."""
-    if args.recipe == "course":
+    recipe, validation, streets = recipes.course(data.train), data.validation, None
+    if args.recipe == "few-pairs":
         if args.rendered:
-            raise ValueError("--rendered belongs to --recipe few-pairs")
-        recipe, validation = recipes.course(data.train), data.validation
-    else:
-        streets = None
-        if args.rendered:
-            root = street_root(args.size, args.rendered, args.seed + OTHER_STREETS, Path(args.data_root))
+            root = streets_of(args, args.rendered, args.seed + OTHER_STREETS)
             streets = PairCache(KittiStereo(root, truth="occ"), args.size)
         recipe = recipes.few_pairs(data.train, streets)
         validation = data.validation and recipes.few_pairs(data.validation).data
+    elif args.rendered:
+        raise ValueError("--rendered belongs to --recipe few-pairs")
     return recipes.Recipe(recipe.data) if args.no_augmentation else recipe, validation
 
 
-def split_folder(root: Path, size: tuple[int, int], **camera) -> FullSet:
-    """A folder in KITTI's layout, split by scene. `test`: the validation split, if it has ground truth.
+def scored_scenes(args, size: tuple[int, int]) -> tuple[dict[str, Subset], PixelMeanBaseline | None]:
+    """The scenes to score, by kind of truth: those that `train` holds out, and the baseline of its training scenes.
 
-    camera: focal_px and baseline_m, as of `KittiStereo`
+    With `--all`: all labelled scenes, and no baseline.
     """
-    everything = KittiStereo(root)
-    train, validation = split_by_scene(everything)
-    test = None
-    for kind in truth_kinds(everything)[:1]:
-        labelled = within(validation, KittiStereo(root, truth=kind, size=size, **camera))
-        if len(labelled):  # of frames 10 and 11 of a scene, say, only the first has truth
-            test = labelled
-            test[0]  # an error in it should be reported now, not after the training
-    return FullSet(PairCache(train, size), PairCache(validation, size), test, root.name)
-
-
-def within(split: Subset, labelled: KittiStereo) -> Subset:
-    """The scenes of `split` that have ground truth."""
-    names = {split.dataset.names[i] for i in split.indices}
-    return Subset(labelled, [i for i, name in enumerate(labelled.names) if name in names])
-
-
-def scored_scenes(root: Path, size: tuple[int, int], everything: bool, **camera):
-    """The scenes to score, by kind of truth, and the baseline of the training split.
-
-    everything: score all scenes (no training split and no baseline then), not only those that `train` holds out
-    """
-    data = KittiStereo(root)
-    scored = {kind: KittiStereo(root, truth=kind, size=size, **camera) for kind in truth_kinds(data)}
-    if not scored:
-        raise ValueError(f"{data.folder} has neither disp_noc_0 nor disp_occ_0: nothing to score against")
-    if everything:
-        return scored, None
+    data = KittiStereo(folder_of(args))
     try:
-        train, validation = split_by_scene(data)
+        train, scored = (None, Subset(data, range(len(data)))) if args.all else split_by_scene(data)
     except ValueError as error:
         raise ValueError(f"{error}, or pass --all") from error
-    training = within(train, next(iter(scored.values())))
-    held_out = {kind: within(validation, labelled) for kind, labelled in scored.items()}
-    if not (len(training) and len(next(iter(held_out.values())))):
-        raise ValueError(f"{root} lacks ground truth in its training or its validation split: pass --all")
-    return held_out, PixelMeanBaseline(training)
+    scenes = labelled(scored, size, args)
+    if not scenes:
+        raise ValueError(f"{data.folder} has no disp_noc_0 or disp_occ_0 of the scenes to score: add it or pass --all")
+    training = train and next(iter(labelled(train, size, args).values()), None)
+    return scenes, training and PixelMeanBaseline(training)
+
+
+def labelled(split: Subset, size: tuple[int, int], args) -> dict[str, Subset]:
+    """The scenes of `split` that have ground truth, by its kind, the paper's kind first."""
+    names, found = {split.dataset.names[i] for i in split.indices}, {}
+    for kind in truth_kinds(split.dataset):
+        data = KittiStereo(
+            split.dataset.folder, truth=kind, size=size, focal_px=args.focal_px, baseline_m=args.baseline_m
+        )
+        if indices := [i for i, name in enumerate(data.names) if name in names]:
+            found[kind] = Subset(data, indices)
+    return found

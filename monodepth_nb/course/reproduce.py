@@ -8,6 +8,7 @@ import html
 import os
 import time
 from base64 import b64decode, b64encode
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -27,20 +28,11 @@ from monodepth_nb.course.results import BUILD, load_results
 NOTEBOOKS = ROOT / "notebooks"
 # The figures that the report shows; the others are in the notebooks.
 HIGHLIGHTS = ("sharpening", "what_if", "loss_against_error", "best_median_worst", "points", "arms")
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>monodepth_nb: results</title>
-<style>
- body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: auto; padding: 1rem; color: #222 }}
- img {{ max-width: 100%; height: auto }}
- table {{ border-collapse: collapse; font-size: 0.85rem }} div.wide {{ overflow-x: auto }}
- td, th {{ padding: 0.2rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left }}
-</style>
+HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>monodepth_nb: results</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body { font-family: sans-serif; max-width: 60rem; margin: auto } img { max-width: 100% }
+table { display: block; overflow-x: auto; border-collapse: collapse }</style>
 <h1>Depth from a single picture</h1>
-<p>{provenance}</p>
-<h2>Notebooks</h2><ul>{links}</ul>
-{sections}
-</html>
 """
 
 
@@ -60,9 +52,10 @@ def reproduce(numbers: list[str], commit: bool = False) -> None:
         notebook = execute(script, profile)
         copy = BUILD / profile.name / f"{script.stem}.ipynb"
         copy.parent.mkdir(parents=True, exist_ok=True)
+        write = partial(Path.write_text, data=jupytext.writes(notebook, fmt="ipynb"), encoding="utf-8")
         for path in (copy, script.with_suffix(".ipynb")) if commit else (copy,):
-            write_text(path, jupytext.writes(notebook, fmt="ipynb"))
-        write_text(copy.with_suffix(".html"), HTMLExporter().from_notebook_node(notebook)[0])
+            write_whole(path, write)
+        copy.with_suffix(".html").write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
     page = write_page(profile, (time.perf_counter() - started) / 60)
     print(f"results: {BUILD / 'results.csv'}\nlook at: {page}")
 
@@ -75,11 +68,6 @@ def make_absolute() -> None:
             os.environ[name] = str(Path(value).absolute())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file as a whole: if this process is killed, the old one is left."""
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
-
-
 # ---- One notebook ----
 
 
@@ -87,11 +75,9 @@ def execute(path: Path, profile: Profile) -> nbformat.NotebookNode:
     """The notebook `path` (.py), run in its own folder, with outputs. Raises CellExecutionError if a cell fails."""
     notebook = jupytext.read(path)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    folder = {"metadata": {"path": path.parent}}
-    client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=folder)
     os.environ["MONODEPTH_PROFILE"] = profile.name
-    code_cells = sum(cell.cell_type == "code" for cell in notebook.cells)
-    with tqdm(total=code_cells, desc=path.stem, unit="cell") as bar:
+    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": path.parent}})
+    with tqdm(total=sum(cell.cell_type == "code" for cell in notebook.cells), desc=path.stem, unit="cell") as bar:
         client.on_cell_executed = lambda **_: bar.update()
         client.execute()
     return cleaned(notebook)
@@ -99,63 +85,49 @@ def execute(path: Path, profile: Profile) -> nbformat.NotebookNode:
 
 def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drop progress bars (stderr, and widgets, which need a live kernel) and run times. Hide paths."""
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and not is_widget(o)]
-            for output in cell.outputs:
-                store_photo_as_jpeg(output)
-                hide_paths(output)
-    notebook.metadata.pop("widgets", None)
+            cell.outputs = [stored(output) for output in cell.outputs if not is_progress(output)]
     return notebook
 
 
-def is_widget(output) -> bool:
-    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+def is_progress(output) -> bool:
+    return output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
-def store_photo_as_jpeg(output, from_bytes: int = 100_000) -> None:
-    """Recode a large PNG: a figure that holds photographs is several times smaller as JPEG. Line drawings stay PNG."""
+def stored(output, photo_from_bytes: int = 100_000):
+    """The output without paths of this machine, and with large PNGs, which hold photographs, as smaller JPEGs."""
     png = b64decode(output.get("data", {}).get("image/png", ""))
-    if len(png) > from_bytes:
+    if len(png) > photo_from_bytes:
         jpeg = BytesIO()
         Image.open(BytesIO(png)).convert("RGB").save(jpeg, "JPEG", quality=88)
         del output["data"]["image/png"]
         output["data"]["image/jpeg"] = b64encode(jpeg.getvalue()).decode()
-
-
-def hide_paths(output) -> None:
-    """Shorten paths of this machine in the messages that name files."""
     if "text" in output:
         for path, short in sorted(((str(ROOT), "."), (str(Path.home()), "~")), key=lambda pair: -len(pair[0])):
             output["text"] = output["text"].replace(path, short)  # the longer first: one may be a prefix of the other
+    return output
 
 
 # ---- The page ----
 
 
 def write_page(profile: Profile, minutes: float) -> Path:
-    """build/index.html: verdicts, results, pictures and links, readable without a network."""
-    folder = BUILD / profile.name
-    results = load_results(profile)
+    """build/index.html: provenance, links, verdicts, results and pictures, readable without a network."""
+    folder, results = BUILD / profile.name, load_results(profile)
     results.to_csv(BUILD / "results.csv", index=False)
-    names = sorted(p.stem for p in folder.glob("*.html"))
-    links = "".join(f'<li><a href="{profile.name}/{n}.html">{n.replace("_", " ")}</a></li>' for n in names)
-    sections = ""
+    groups = results.groupby(["notebook", "data", "experiment", "metric"], sort=False)["value"]
+    tables = {"Results": groups.agg(["mean", "min", "max", "count"]).reset_index()}
     if (folder / "verdicts.csv").is_file():
-        sections += "<h2>Verdicts</h2>" + table(pd.read_csv(folder / "verdicts.csv").fillna(""))
-    sections += "<h2>Pictures</h2>" + "".join(
-        f'<p><img src="{profile.name}/figures/{p.name}" alt="{html.escape(p.stem)}" loading="lazy"></p>'
-        for p in sorted((folder / "figures").glob("*.png"))
-        if p.stem.endswith(HIGHLIGHTS)
-    )
-    summary = results.groupby(["notebook", "data", "experiment", "metric"], sort=False)["value"]
-    sections += "<h2>Results</h2>" + table(summary.agg(["mean", "min", "max", "count"]).reset_index())
+        tables = {"Verdicts": pd.read_csv(folder / "verdicts.csv").fillna("")} | tables
     provenance = f"{profile.label('all notebooks')}; {time.strftime('%Y-%m-%d')}; {minutes:.0f} min in total"
+    parts = [HEAD, html.escape(provenance), "<h2>Notebooks</h2>"]
+    parts += [f'<p><a href="{profile.name}/{p.name}">{p.stem}</a></p>' for p in sorted(folder.glob("*.html"))]
+    parts += [f"<h2>{name}</h2>{t.to_html(index=False, float_format='%.4g')}" for name, t in tables.items()]
+    pictures = [p.name for p in sorted((folder / "figures").glob("*.png")) if p.stem.endswith(HIGHLIGHTS)]
+    parts += [f'<p><img src="{profile.name}/figures/{name}" alt="{name}"></p>' for name in pictures]
     page = BUILD / "index.html"
-    page.write_text(PAGE.format(provenance=html.escape(provenance), links=links, sections=sections), encoding="utf-8")
+    page.write_text("\n".join(parts), encoding="utf-8")
     return page
-
-
-def table(frame: pd.DataFrame) -> str:
-    return f'<div class="wide">{frame.to_html(index=False, float_format="%.4g", border=0)}</div>'

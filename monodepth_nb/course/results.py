@@ -63,10 +63,8 @@ def device_name(device: torch.device | None = None) -> str:
     kind = (device or choose_device()).type
     if kind == "cuda":
         return torch.cuda.get_device_name(device)
-    if kind == "mps":
-        return "Apple GPU (MPS)"
     threads = torch.get_num_threads()
-    return f"CPU with {threads} thread{'s' * (threads > 1)}"
+    return "Apple GPU (MPS)" if kind == "mps" else f"CPU with {threads} thread{'s' * (threads > 1)}"
 
 
 def load_results(profile: Profile) -> pd.DataFrame:

@@ -5,6 +5,7 @@ Not `torchvision.datasets.Kitti2015Stereo`: it pairs 400 images with 200 dispari
 
 import re
 import struct
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,8 @@ class KittiStereo(Dataset):
              or your own folder that holds `image_2` and `image_3`, or `left` and `right`. The two files of a pair
              have the same name, apart from .png, .jpg or .jpeg. Colour or grey; sizes may differ between pairs.
     subset:  "training" or "testing"
-    frames:  which of KITTI's two frames of a scene. Files with other names are all taken.
-    truth:   None, "occ" (all measured pixels) or "noc" (those visible to both cameras). Frame 11 is then left out,
-             because KITTI labels frame 10 only.
+    truth:   None, "occ" (all measured pixels) or "noc" (those visible to both cameras). Of KITTI's two frames of a
+             scene, 10 and 11, only frame 10 is labelled; without truth both are taken.
     size:    (height, width) of the two images, None for full size; the ground truth stays at full size
     focal_px, baseline_m: of the camera at full size, both or neither. Default: the calibration file of the scene,
              else KITTI's values by image width. Needed with `truth` only.
@@ -49,15 +49,9 @@ class KittiStereo(Dataset):
     """
 
     def __init__(
-        self,
-        root: str | Path,
-        subset: str = "training",
-        frames: tuple[str, ...] = ("10", "11"),
-        truth: str | None = None,
-        size: tuple[int, int] | None = None,
-        focal_px: float | None = None,
-        baseline_m: float | None = None,
-    ):
+        self, root: str | Path, subset: str = "training", truth: str | None = None,
+        size: tuple[int, int] | None = None, focal_px: float | None = None, baseline_m: float | None = None,
+    ):  # fmt: skip
         if truth not in (None, "occ", "noc"):
             raise ValueError(f"truth is {truth!r}: pass None, 'occ' or 'noc'")
         if (focal_px is None) != (baseline_m is None):
@@ -65,10 +59,10 @@ class KittiStereo(Dataset):
         self.truth, self.size, self.focal_px, self.baseline_m = truth, size, focal_px, baseline_m
         self.folder, left, right = find_views(Path(root), subset)
         self.left = files_by_name(left)
-        wanted = {None, *frames} - ({"11"} if truth else set())
-        self.names = [name for name in self.left if scene_and_frame(name)[1] in wanted]
+        frames = {None, "10"} if truth else {None, "10", "11"}  # None: of other names than KITTI's
+        self.names = [name for name in self.left if scene_and_frame(name)[1] in frames]
         if not self.names:
-            raise FileNotFoundError(f"{left} holds no PNG or JPEG of frames {frames}: put them there")
+            raise FileNotFoundError(f"{left} holds no PNG or JPEG (of KITTI's, frames 10 and 11): put the pairs there")
         self.right = partners(self.names, right)
         # Files by folder, then by name: the disparity, and the other maps of rendered streets.
         maps = [f"disp_{truth}_0", *(f for f in MAP_READERS if (self.folder / f).is_dir())] if truth else []
@@ -81,9 +75,8 @@ class KittiStereo(Dataset):
         name = self.names[index]
         left, right = self.read_pair(name)
         known = self.read_truth(name, left.shape[-2:]) if self.truth else {}
-        if self.size is not None:
-            left, right = resize(left, self.size), resize(right, self.size)
-        return Sample(left=left, right=right, name=name, **known)
+        size = self.size or left.shape[-2:]
+        return Sample(left=resize(left, size), right=resize(right, size), name=name, **known)
 
     def read_pair(self, name: str) -> tuple[Tensor, Tensor]:
         """Both views at full size, (3, H, W) in [0, 1]."""
@@ -114,10 +107,8 @@ class KittiStereo(Dataset):
             return read_calibration(path)
         if width in FOCAL_PX_BY_WIDTH:
             return FOCAL_PX_BY_WIDTH[width], KITTI_BASELINE_M
-        raise ValueError(
-            f"{self.left[name]}: {path} does not exist and no KITTI camera is {width} pixels wide: "
-            "pass focal_px and baseline_m"
-        )
+        problem = f"{path} does not exist and no KITTI camera is {width} pixels wide"
+        raise ValueError(f"{self.left[name]}: {problem}: pass focal_px and baseline_m")
 
 
 # ---- Names and folders ----
@@ -141,10 +132,8 @@ def find_views(root: Path, subset: str) -> tuple[Path, Path, Path]:
         for left, right in VIEW_FOLDERS:
             if (folder / left).is_dir() and (folder / right).is_dir():
                 return folder, folder / left, folder / right
-    raise FileNotFoundError(
-        f"{root / subset} has no image_2 and image_3 (or left and right): pass the folder above them, or "
-        "run `python -m monodepth_nb download kitti2015`"
-    )
+    remedy = "pass the folder above them, or run `python -m monodepth_nb download kitti2015`"
+    raise FileNotFoundError(f"{root / subset} has no image_2 and image_3 (or left and right): {remedy}")
 
 
 def files_by_name(folder: Path) -> dict[str, Path]:
@@ -162,10 +151,8 @@ def partners(names: list[str], folder: Path) -> dict[str, Path]:
     files = files_by_name(folder)
     missing = [name for name in names if name not in files]
     if missing:
-        raise FileNotFoundError(
-            f"{folder / missing[0]} (PNG or JPEG) is missing, as are {len(missing) - 1} others: "
-            "add the partner of the left view, or remove the left view"
-        )
+        problem = f"{folder / missing[0]} (PNG or JPEG) is missing, as are {len(missing) - 1} others"
+        raise FileNotFoundError(f"{problem}: add the partner of the left view, or remove the left view")
     return files
 
 
@@ -176,8 +163,7 @@ def read_array(path: Path, mode: str | None = None) -> np.ndarray:
     """Pixels as stored, or converted to a Pillow `mode` unless they are 16-bit grey."""
     try:
         with Image.open(path) as image:
-            convert = mode is not None and not image.mode.startswith("I")
-            return np.array(image.convert(mode) if convert else image)
+            return np.array(image.convert(mode) if mode and not image.mode.startswith("I") else image)
     except UNREADABLE as error:
         raise ValueError(f"{path} cannot be read ({error}): copy or download it again") from error
 
@@ -198,19 +184,15 @@ def read_disparity(path: Path) -> Tensor:
     return disparity.where(disparity > 0, torch.nan)
 
 
-def read_classes(path: Path) -> Tensor:
-    return torch.from_numpy(read_array(path).astype(np.uint8))  # (H, W)
-
-
-def read_mask(path: Path) -> Tensor:
-    return read_classes(path) > 0  # (H, W)
+def read_map(path: Path, dtype: type) -> Tensor:
+    return torch.from_numpy(read_array(path).astype(dtype))  # (H, W)
 
 
 MAP_READERS = {  # maps of rendered streets besides the left disparity: folder to (key, reader)
     "disp_occ_1r": ("disparity_right_px", read_disparity),
-    "classes_2": ("classes", read_classes),
-    "lane_paint_2": ("lane_paint", read_mask),
-    "shiny_2": ("shiny", read_mask),
+    "classes_2": ("classes", partial(read_map, dtype=np.uint8)),
+    "lane_paint_2": ("lane_paint", partial(read_map, dtype=bool)),
+    "shiny_2": ("shiny", partial(read_map, dtype=bool)),
 }
 
 
@@ -235,11 +217,7 @@ def height_x_width(image: Tensor) -> str:
 
 
 def scene_blocks(names: list[str]) -> list[list[int]]:
-    """Indices of the names that must stay together, block by block.
-
-    KITTI 2015: both frames of a scene, and all scenes known to be of one drive. Other names: one recording, which is
-    the part before the frame number ("odomA_000017").
-    """
+    """Indices of the names that must stay together, block by block."""
     blocks: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         blocks.setdefault(block_of(name), []).append(index)
@@ -247,6 +225,7 @@ def scene_blocks(names: list[str]) -> list[list[int]]:
 
 
 def block_of(name: str) -> str:
+    """KITTI 2015: the scene, or the drive if it is known. Other names: the recording ("odomA_" of "odomA_000017")."""
     scene, frame = scene_and_frame(name)
     if frame is None:
         return name.rstrip("0123456789")
@@ -271,10 +250,9 @@ def split_by_scene(dataset: KittiStereo, validation: float = 0.2) -> tuple[Subse
 
 
 def paper_protocol(root: str | Path, size: tuple[int, int] | None = None) -> tuple[KittiStereo, KittiStereo]:
-    """Pairs to train on and to score, as in Table 1 of Godard et al., CVPR 2017, as far as KITTI 2015 allows.
+    """Pairs to train on (testing scenes) and to score (training scenes): Table 1 of Godard et al., CVPR 2017.
 
-    Train without labels on the testing scenes and score frame 10 of the training scenes on "noc", as the paper's code
-    did. KITTI ranks on "occ", which is taken where there is no "noc".
+    Scored on "noc", as the paper's code did; on "occ", which KITTI ranks on, where there is no "noc".
     """
     kind = next(iter(truth_kinds(KittiStereo(root))), "noc")  # without either, "noc" is reported as missing
     return KittiStereo(root, "testing", size=size), KittiStereo(root, truth=kind, size=size)

@@ -1,7 +1,7 @@
 """From a data set of pairs to batches: each pair decoded once, augmented and ordered reproducibly.
 
-The augmentation depends on (seed, epoch, index) alone and the order on (seed, epoch) alone. So neither the number of
-loader workers nor the number of training processes changes what the network sees.
+The augmentation depends on (seed, epoch, index) alone and the order on (seed, epoch) alone, not on the number of loader
+workers or training processes.
 """
 
 import os
@@ -51,11 +51,9 @@ def fits_in_memory(size_bytes: int) -> bool:
     if os.path.isdir("/dev/shm"):  # where Linux keeps shared memory; containers often get 64 MB of it
         room = min(room, shutil.disk_usage("/dev/shm").free)
     if size_bytes > room:
-        warnings.warn(
-            f"the pairs need {size_bytes / 2**30:.2f} GiB and {room / 2**30:.2f} GiB of memory may be shared: every "
-            "epoch decodes them again. A smaller image size or fewer pairs avoid that.",
-            stacklevel=4,
-        )
+        sizes = f"the pairs need {size_bytes / 2**30:.2f} GiB, but only {room / 2**30:.2f} GiB of memory may be shared"
+        remedy = "A smaller image size or fewer pairs avoid that."
+        warnings.warn(f"{sizes}: every epoch decodes them again. {remedy}", stacklevel=4)
     return size_bytes <= room
 
 
@@ -96,8 +94,7 @@ class TrainingPairs(Dataset):
     """
 
     def __init__(self, dataset: Dataset, transform=None, seed: int = 0, late: tuple | None = None):
-        self.dataset, self.transform, self.seed = dataset, transform, seed
-        self.late = late or (float("inf"), None)
+        self.dataset, self.transform, self.seed, self.late = dataset, transform, seed, late or (float("inf"), None)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # loader workers outlive an epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -107,9 +104,8 @@ class TrainingPairs(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
-        # Without ground truth, whose size may differ between pairs.
-        pair = Sample({key: sample[key] for key in ("left", "right", "name", "disparity") if key in sample})
+        wanted = ("left", "right", "name", "disparity")  # no ground truth, whose size may differ between pairs
+        pair = Sample({key: value for key, value in self.dataset[index].items() if key in wanted})
         epoch, (late_from, late_transform) = self.epoch.item(), self.late
         transform = self.transform if epoch < late_from else late_transform
         return transform(pair, seeded_generator(self.seed, epoch, index)) if transform else pair
@@ -119,8 +115,7 @@ class EpochOrder(Sampler[int]):
     """The indices that process `rank` of `world` sees in the current epoch of `pairs`.
 
     Batches of `world * batch_size` pairs are shared out among the processes. With `shuffle`, for training, up to
-    `world` - 1 pairs of an epoch are left out, because averaging gradients needs equally many pairs in every process.
-    Without it, for validation, no pair is left out.
+    `world` - 1 pairs of an epoch are dropped, because averaging gradients needs equally many pairs in every process.
     """
 
     def __init__(self, pairs: TrainingPairs, batch_size: int, shuffle: bool, rank: int = 0, world: int = 1):

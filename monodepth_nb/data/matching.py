@@ -70,9 +70,8 @@ class MatchedPairs(Dataset):
     They are matched at twice that size where the images are large enough. On KITTI at 128 x 448 (17 pairs, pixels
     visible to both cameras) this labels 93 instead of 97 %, and 4.7 instead of 7.6 % of the labels are wrong by D1.
 
-    yields Sample(left, right, name, disparity); disparity: (2, H, W) float32, left view first, in fractions of the
-    width; guesses of `filled` are negative: they place things but are not to be learnt
-    Raises TypeError unless `pairs` is a `PairCache`, which gives access to the pairs at both sizes.
+    pairs:  a `PairCache`, which gives access to the pairs at both sizes; TypeError for anything else
+    yields Sample(left, right, name, disparity); the guesses of `filled` are negative and not to be learnt
     """
 
     def __init__(self, pairs: PairCache):

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from monodepth_nb.data.kitti import height_x_width
 from monodepth_nb.data.transforms import resize
 
 WIDTH = 512  # wider views are reduced to it; the lengths below are pixels of the reduced views
@@ -26,8 +27,8 @@ def check_pair(left: Tensor, right: Tensor, name: str) -> list[str]:
     name:        begins every sentence
     """
     if left.shape != right.shape:
-        sizes = [" x ".join(str(n) for n in view.shape[-2:]) for view in (left, right)]
-        return [f"{name}: the left view is {sizes[0]}, the right {sizes[1]}: rectify both to one size"]
+        sizes = f"the left view is {height_x_width(left)}, the right {height_x_width(right)}"
+        return [f"{name}: {sizes}: rectify both to one size"]
     rows, columns = match_offsets(left, right)
     if len(rows) < FEWEST:
         return [f"{name}: too small or too little texture to compare the views: leave the pair out"]
@@ -49,13 +50,9 @@ def check_pair(left: Tensor, right: Tensor, name: str) -> list[str]:
 
 
 def check_pairs(dataset, at_most: int = 200) -> dict[str, list[str]]:
-    """Check up to `at_most` evenly spaced pairs of a `KittiStereo` and warn about bad ones.
-
-    returns: the problems by name, of pairs that have any
-    """
-    step = max(1, -(-len(dataset) // at_most))
+    """Check up to `at_most` evenly spaced pairs of a `KittiStereo`; warn about bad ones and return theirs by name."""
     found = {}
-    for name in tqdm(dataset.names[::step], desc="check pairs"):
+    for name in tqdm(dataset.names[:: max(1, -(-len(dataset) // at_most))], desc="check pairs"):
         try:
             problems = check_pair(*dataset.read_pair(name), name)
         except ValueError as unreadable:
@@ -64,7 +61,7 @@ def check_pairs(dataset, at_most: int = 200) -> dict[str, list[str]]:
             found[name] = problems
     if found:
         lines = [line for problems in found.values() for line in problems]
-        more = [f"... and {len(lines) - 10} more"] if len(lines) > 10 else []
+        more = [f"... and {len(lines) - 10} more"] * (len(lines) > 10)
         warnings.warn("\n".join([f"{len(found)} pairs look wrong:", *lines[:10], *more]), stacklevel=2)
     return found
 

@@ -30,8 +30,8 @@ def few_pairs(pairs: PairCache, streets: PairCache | None = None) -> Recipe:
     streets: rendered pairs of `KittiStereo(truth="occ")` to learn from as well. The real pairs are repeated to about
              the same number, so that half of what the network sees is real.
 
-    Zoomed and pasted streets are nearer than real ones, and their road is not where it always is. The last epochs do
-    without (as YOLOX ends without its mosaics, arXiv:2107.08430), or the network would stay biased towards near depth.
+    The last epochs do not zoom or paste, which moves things nearer and would leave the network biased towards near
+    depth (YOLOX likewise ends without its mosaics, arXiv:2107.08430).
     """
     from monodepth_nb.data.matching import MatchedPairs, RenderedPairs  # only this recipe needs OpenCV
 

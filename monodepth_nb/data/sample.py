@@ -4,24 +4,20 @@
 class Sample(dict):
     """A stereo pair as a dictionary whose entries also read as attributes (`sample.left`).
 
-    PyTorch's own `default_collate` batches it, because it is a dictionary. Entries of every sample:
+    PyTorch's own `default_collate` batches it, because it is a dictionary. Entries:
 
     left, right   (3, H, W) float32, RGB in [0, 1]; the same scene from two cameras on one horizontal line
     name          str, for messages and tables
+    disparity     (2, H, W) float32, left view first, in fractions of the image width; 0 or less = not to be learnt.
+                  Only for training on known disparity: see matching.py
 
-    with ground truth:
+    Ground truth, where there is any, belongs to the full-size left view:
 
-    disparity_px  (H_full, W_full) float32, left view, in pixels of the full-size image; NaN = unknown
-    focal_px      float, focal length in pixels of the full-size image
+    disparity_px  (H_full, W_full) float32, in pixels of that size; NaN = unknown
+    focal_px      float, focal length in pixels of that size
     baseline_m    float, distance between the cameras in metres
     doffs_px      float, of the motorcycle pair only: see `motorcycle`
-
-    of rendered streets, all (H_full, W_full): `classes` (uint8 ids), `lane_paint` and `shiny` (bool), and
-    `disparity_right_px` (float32, of the right view);
-
-    for training on known disparity (see matching.py):
-
-    disparity     (2, H, W) float32, left view first, in fractions of the image width; 0 or less = not to be learnt
+    classes, lane_paint, shiny, disparity_right_px: (H_full, W_full) uint8, bool, bool and float32, of rendered streets
     """
 
     def __getattr__(self, key):

@@ -1,7 +1,6 @@
-"""Augmentation of stereo pairs. Both views always get the same random change.
+"""Augmentation of stereo pairs. Both views always get the same random change, and `disparity` follows it.
 
-Each transform takes a Sample and a generator (None: the global one) and returns a new Sample. `Zoom`,
-`StrongPhotometric`, `PasteNearer` and `Shade` belong to the few-pairs recipe and adapt `disparity` too.
+Each transform takes a Sample and a generator (None: the global one) and returns a new Sample.
 """
 
 from dataclasses import dataclass
@@ -48,8 +47,7 @@ class Sometimes:
 class PairedPhotometric(Sometimes):
     """Change gamma, brightness and colour equally in both views, because the loss compares their colours.
 
-    Ranges of the original code (monodepth_dataloader.py, `augment_image_pair`): gamma in [0.8, 1.2], brightness
-    in [0.5, 2.0], one factor per colour channel in [0.8, 1.2].
+    Ranges of the original code (monodepth_dataloader.py, `augment_image_pair`).
     """
 
     def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:
@@ -62,8 +60,8 @@ class PairedPhotometric(Sometimes):
 class MirroredFlip(Sometimes):
     """Mirror both views and exchange them.
 
-    Mirroring alone would reverse the sign of disparity. The mirrored right view is a valid *left* view, so the views
-    trade places, and so do the two maps of `disparity`. Ground truth belongs to the old left view and is dropped.
+    Mirroring alone would reverse the sign of disparity; the mirrored right view is a valid *left* view. Ground truth
+    belongs to the old left view and is dropped.
     """
 
     def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:
@@ -75,16 +73,13 @@ class MirroredFlip(Sometimes):
 
 @dataclass
 class Zoom:
-    """Crop 1 / z of both sides at a random place, z in [1, `largest`], and resize it to the full size.
-
-    Disparity, a fraction of the width, grows by z.
-    """
+    """Crop 1 / z of both sides at a random place, z in [1, `largest`], and resize it to the full size."""
 
     largest: float = 1.15
 
     def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
         h, w = sample["left"].shape[-2:]
-        zoom, down, along = _uniform(0, 1, 3, generator).tolist()
+        zoom, down, along = torch.rand(3, generator=generator).tolist()
         zoom = 1 + (self.largest - 1) * zoom
         rows, columns = round(h / zoom), round(w / zoom)
         top, start = round(down * (h - rows)), round(along * (w - columns))
@@ -92,16 +87,15 @@ class Zoom:
         zoomed = _with_views(sample, resize(_views(sample)[window], (h, w)))
         if "disparity" in sample:
             disparity = F.interpolate(sample["disparity"][window][None], (h, w), mode="nearest-exact")[0]
-            zoomed["disparity"] = disparity * (w / columns)
+            zoomed["disparity"] = disparity * (w / columns)  # a fraction of the width
         return zoomed
 
 
 @dataclass
 class StrongPhotometric:
-    """With probability `p`, change tone, colour and contrast equally in both views; always add noise.
+    """With probability `p`, change tone, colour and contrast equally in both views, more than `PairedPhotometric`.
 
-    Wider than `PairedPhotometric`: gamma in [0.7, 1.4], brightness in [0.55, 1.8], channels in [0.8, 1.2], saturation
-    in [0, 1.4], contrast in [0.7, 1.3]. The noise has a standard deviation of up to 0.02 and differs between the views.
+    Always add noise, which differs between the views, with a standard deviation of up to 0.02.
     """
 
     p: float = 0.8
@@ -123,8 +117,8 @@ class StrongPhotometric:
 class PasteNearer(Sometimes):
     """Paste whatever is nearer in another pair of `dataset` over this one.
 
-    The same camera took all pairs, so a nearer surface of the other scene would occlude this one. The result is
-    geometrically possible; only its lighting is mixed. After DepthMix (Hoyer et al., CVPR 2021).
+    The same camera took all pairs, so the result is geometrically possible; only its lighting is mixed. After DepthMix
+    (Hoyer et al., CVPR 2021).
 
     dataset: pairs with `disparity`, such as `MatchedPairs`
     prepare: transform of the other pair
@@ -147,19 +141,16 @@ class PasteNearer(Sometimes):
 
 @dataclass
 class Shade(Sometimes):
-    """Add synthetic lighting or shadows; the geometry is unchanged.
+    """Add, equally often, soft lighting or tinted shadows in random patches; the geometry is unchanged.
 
-    Half of the time it is soft lighting: brightness times e^(noise of up to 0.5 standard deviation). Otherwise shadows
-    leave 25 to 85 % of the brightness, slightly tinted, with soft to sharp edges. 3 to 16 patches fill the height, 1 to
-    3.5 times as many the width. Both views get the same field, as if it were infinitely far away, so this transform is
-    unsuitable for the appearance loss.
+    Both views get the same field, as if it were infinitely far away: unsuitable for the appearance loss.
     """
 
     p: float = 0.7
 
     def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:
         size = sample["left"].shape[-2:]
-        rows = torch.randint(3, 17, (1,), generator=generator).item()
+        rows = torch.randint(3, 17, (1,), generator=generator).item()  # patches that fill the height
         columns = int(rows * _uniform(1, 3.5, 1, generator).item())
         patches = torch.randn(1, 1, rows, columns, generator=generator)
         field = F.interpolate(patches, size, mode="bicubic", align_corners=True)[0]
@@ -169,7 +160,7 @@ class Shade(Sometimes):
             border, sharpness = 0.6 * torch.randn(1, generator=generator), _uniform(3, 20, 1, generator)
             tint = 1 + 0.1 * torch.randn(3, 1, 1, generator=generator)
             shadow = ((field - border) * sharpness).sigmoid()
-            light = 1 - shadow * (1 - tint * _uniform(0.25, 0.85, 1, generator))
+            light = 1 - shadow * (1 - tint * _uniform(0.25, 0.85, 1, generator))  # what a shadow leaves
         return _with_views(sample, _views(sample) * light)
 
 

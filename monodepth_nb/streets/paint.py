@@ -103,8 +103,7 @@ def sky_colour(street, ray):
 def mirrored(street, ray, normal):
     """Reflection in a shiny surface, (3, N), and its share of the light: the sky above a dark, uneven skyline.
 
-    It depends on direction alone, as if infinitely far away. Its image therefore moves over the surface with the
-    viewpoint, which violates brightness constancy.
+    It depends on direction alone and so moves over the surface with the viewpoint: brightness is not constant.
     """
     facing, length = dot(normal, ray), np.sqrt(dot(ray, ray))
     ray = [r - 2 * facing * n for r, n in zip(ray, normal, strict=True)]

@@ -41,7 +41,7 @@ class Camera(NamedTuple):
         return self._replace(origin=self.origin + distance * self.axes[0])
 
     def frame(self, point):
-        """Coordinates right, up and ahead of the camera of points, given as three arrays; all in metres."""
+        """Metres right, up and ahead of the camera; `point` is three arrays."""
         offset = [p - o for p, o in zip(point, np.float32(self.origin), strict=True)]
         return [dot(axis, offset) for axis in np.float32(self.axes)]
 
@@ -76,7 +76,7 @@ class Solid(NamedTuple):
     holes: float = SOLID  # where the leaf noise is below this, light passes
 
 
-# Everything is worked out in inverse depth: on a plane it is linear in the pixel's position, so a half-space costs one
+# Everything is worked out in inverse depth, which on a plane is linear in the pixel's position: a half-space costs one
 # addition and one comparison per ray.
 def _enter_planes(normals, offsets, camera, y, x):
     """`Solid.enter` of the intersection of the half-spaces normals (K, 3) . point <= offsets (K,)."""
@@ -103,14 +103,13 @@ def _enter_ellipsoid(centre, radii, camera, y, x):
 
 
 class World:
-    """Solids and, once `finish` has been called, tables of their faces.
+    """Solids and, once `finish` has been called, their `corners` (solids, 8, 3) and the tables of their `faces`.
 
-    corners: (solids, 8, 3)
-    faces:   one array per quantity, (faces, ...); face 0 is the ground, the plane y = 0
+    look:  default of every keyword that `ground`, `box` and `ellipsoid` take besides their own
+    faces: one array per quantity, (faces, ...); face 0 is the ground, the plane y = 0
     """
 
     def __init__(self, rng, look):
-        """look: default of every keyword that `ground`, `box` and `ellipsoid` take besides their own."""
         self.rng, self.look, self.solids, self.rows, self.face_count = rng, look, [], [], 0
         self.bank = texture_bank(int(rng.integers(4)))
 
@@ -129,8 +128,7 @@ class World:
         self._add(look, np.zeros(3), normal=up, across=right, along=ahead, half=[(1, 1)], facing=[TOP])
 
     def box(self, centre, half, yaw=0.0, cuts=(), **look):
-        """A box of half sizes `half`, turned by `yaw` and cut: (a, b, c, k) keeps a X + b Y + c Z <= k, where X, Y, Z
-        in [-1, 1] are the coordinates within the box."""
+        """A box of half sizes `half`, turned by `yaw`. A cut (a, b, c, k) keeps aX + bY + cZ <= k, in half sizes."""
         centre, half = np.asarray(centre, float), np.asarray(half, float)
         turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
         planes = np.array([*CUBE, *cuts])
@@ -163,8 +161,8 @@ class World:
         self.corners = np.float32([solid.corners for solid in self.solids])
 
     def curved(self, face, point):
-        """At points of ellipsoids: outward direction, of any length, and texture coordinates (the two axes that the
-        surface faces least, whatever the viewpoint)."""
+        """At points of ellipsoids: outward direction, of any length, and texture coordinates, along the two axes that
+        the surface faces least."""
         centre, radii = self.faces["origin"][face].T, self.faces["radii"][face].T
         out = np.stack([(point[k] - centre[k]) / radii[k] ** 2 for k in range(3)])
         x, y, z = np.abs(out)
@@ -191,11 +189,10 @@ class World:
 
 
 def cast(world, camera, y, x, shift=0.0):
-    """First surface along every ray.
+    """First surface along every ray: inverse depth (1 / m, 0 = sky) and face, a row of `world.faces` (-1 = sky).
 
-    y, x:    slopes as from `Camera.slopes`, broadcasting to (..., H, W); ray (i, j) near row i and column j
-    shift:   rays may stand left of column j, by up to `shift` pixels / depth of what they hit
-    returns: inverse depth (1 / m, 0 = sky) and face, a row of `world.faces` (-1 = sky), both (..., H, W)
+    y, x:  slopes as from `Camera.slopes`, broadcasting to (..., H, W); ray (i, j) near row i and column j
+    shift: rays may stand left of column j, by up to `shift` pixels / depth of what they hit
     """
     right, up, forward = np.float32(camera.axes[:, 1] / -camera.origin[1])
     inverse = np.maximum(x * right + (y * up + forward), np.float32(0))  # the ground

@@ -2,9 +2,7 @@
 
 The scene is a `raycast.World`, so disparity_px = focal_px * BASELINE_M / depth is exact. A pixel on the edge of a
 surface is the mean of its centre and its four corners; disparity, classes and masks are always those of the centre.
-
-Scene `i` of `render_streets(root, count, seed=s)` depends on the pair (s, i) only. Sets that must share no scene
-(training and test) need different seeds.
+Scene `i` of a set depends on its seed and `i` only, so sets that must share no scene need different seeds.
 """
 
 import json
@@ -82,17 +80,17 @@ def _develop(image, gain, gamma, tone):
 def render_scene(seed, size=(256, 512)):
     """One street seen by two cameras 0.54 m apart, with exact ground truth.
 
-    seed:    integer or tuple of integers; the same seed gives the same scene
+    seed:    as of `build_street`; the same seed gives the same scene
     size:    (height, width) in pixels, at least 16 each; KITTI's field of view is kept
     returns: dict of arrays (H, W): `left`, `right` (uint8, H, W, 3); `disparity_px`, `disparity_right_px` (float32,
-             NaN = sky); `visible` (bool: the right view shows the same surface point); `classes` (uint8, index into
-             CLASSES), `lane_paint`, `shiny` (bool), all of the left view unless named right; `focal_px` (horizontal),
-             `baseline_m`, and `right_tone`, the right picture's gain per channel relative to the left's
+             NaN = sky); of the left view `visible` (bool: in the right view too), `classes` (uint8, index into
+             CLASSES), `lane_paint` and `shiny` (bool); `focal_px` (horizontal), `baseline_m`, and `right_tone`, the
+             right picture's gain per channel relative to the left's
     """
     if len(size) != 2 or min(size) < 16:
         raise ValueError(f"size is {size}; give (height, width), at least 16 pixels each")
     street = build_street(seed)
-    camera = Camera.towards(*street.pose, *(np.multiply(share, size).tolist() for share in (FOCAL, CENTRE)))
+    camera = Camera.towards(*street.pose, *np.multiply((FOCAL, CENTRE), size).tolist())
     left, inverse, classes, paint, gloss = _view(street, camera, size)
     right, inverse_right, *_ = _view(street, camera.moved_right(BASELINE_M), size)
     # Automatic exposure of the left view; it ignores what is brighter than any wall.
@@ -118,12 +116,10 @@ def render_scene(seed, size=(256, 512)):
 
 def calibration(size):
     """The lines of a KITTI calibration file with the projection matrices of the two colour cameras."""
-    (fy, fx), (cy, cx) = np.multiply(FOCAL, size), np.multiply(CENTRE, size)
-    lines = []
-    for camera, shift in (("02", 0.0), ("03", -fx * BASELINE_M)):
-        projection = fx, 0, cx, shift, 0, fy, cy, 0, 0, 0, 1, 0
-        lines.append(f"P_rect_{camera}: " + " ".join(f"{number:.9e}" for number in projection))
-    return "\n".join(lines) + "\n"
+    (fy, fx), (cy, cx) = np.multiply((FOCAL, CENTRE), size)
+    left, right = ((fx, 0, cx, shift, 0, fy, cy, 0, 0, 0, 1, 0) for shift in (0.0, -fx * BASELINE_M))
+    rows = (" ".join(f"{number:.9e}" for number in projection) for projection in (left, right))
+    return "P_rect_02: {}\nP_rect_03: {}\n".format(*rows)
 
 
 def _write_scene(training, size, seed, number):
@@ -140,48 +136,56 @@ def _write_scene(training, size, seed, number):
     (training / "calib_cam_to_cam" / f"{number:06d}.txt").write_text(calibration(size))
 
 
-def render_streets(root, count, size=(256, 512), seed=0, progress=True):
+def render_streets(root, count, size=(256, 512), seed=0):
     """Write `count` rendered pairs below `root` in KITTI's layout, unless they are there already; returns `root`.
 
+    root/streets.json                the settings
     root/training/image_2, image_3   left and right view; all files are PNGs named NNNNNN_10.png
     .../disp_occ_0, disp_noc_0       disparity of the left view, uint16, 256 x px; 0 = none (the sky, or 256 px and
                                      more, which the format cannot hold); noc: only what the right view sees too
     .../disp_occ_1r                  the same of the right view (not a folder of KITTI's)
     .../classes_2                    uint8, index into CLASSES; lane_paint_2, shiny_2: masks, 0 or 255
     .../calib_cam_to_cam             NNNNNN.txt
-    root/streets.json                the settings
 
-    A temporary folder beside `root` is renamed at the end, so `root` is never incomplete. Raises ValueError if `root`
-    already holds something else.
+    `root` is never incomplete: a temporary folder beside it is renamed at the end. Raises ValueError if `root` holds
+    something else.
     """
     root, size = Path(root), tuple(int(n) for n in size)
     note = {"renderer": VERSION, "count": int(count), "size": list(size), "seed": int(seed)}
     if count < 1:
         raise ValueError(f"count is {count}; give the number of pairs to render, at least 1")
-    if root.exists() and any(root.iterdir()):
-        note_file = root / "streets.json"
-        found = json.loads(note_file.read_text()) if note_file.is_file() else "no rendered streets"
-        if found == note:
-            return root
-        raise ValueError(f"{root} holds {found}, not {note}: name another folder, or empty this one")
+    if _holds(root, note):
+        return root
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
         finished = Path(temporary) / root.name
         (finished / "training" / "calib_cam_to_cam").mkdir(parents=True)
         write = partial(_write_scene, finished / "training", size, int(seed))
-        bar = {"desc": "rendering streets", "unit": "pair", "disable": not progress}
-        thread_map(write, range(count), max_workers=2, **bar)  # NumPy releases the interpreter lock in its loops
+        # NumPy releases the interpreter lock in its loops.
+        thread_map(write, range(count), max_workers=2, desc="rendering streets", unit="pair")
         (finished / "streets.json").write_text(json.dumps(note))
-        if root.exists():
-            root.rmdir()  # empty, else refused above
-        finished.replace(root)
+        try:
+            if root.exists():
+                root.rmdir()  # empty, unless another process has rendered the same meanwhile
+            finished.replace(root)
+        except OSError:
+            if not _holds(root, note):
+                raise
     return root
 
 
-def street_root(size: tuple[int, int], count: int, seed: int, folder: Path | None = None) -> Path:
-    """Render `count` streets, if need be, in a folder within `folder` or `data_folder`; returns that folder.
+def _holds(root, note):
+    """Whether the streets of this note are in `root`; False if it is empty or missing, ValueError for other things."""
+    if not root.exists() or not any(root.iterdir()):
+        return False
+    note_file = root / "streets.json"
+    found = json.loads(note_file.read_text()) if note_file.is_file() else "no rendered streets"
+    if found != note:
+        raise ValueError(f"{root} holds {found}, not {note}: name another folder, or empty this one")
+    return True
 
-    The settings are in its name, so that several sets may lie side by side.
-    """
-    folder = (folder or data_folder()) / f"streets_{size[0]}x{size[1]}_{count}_seed{seed}"
-    return render_streets(folder, count, size, seed)
+
+def street_root(size: tuple[int, int], count: int, seed: int, folder: Path | None = None) -> Path:
+    """The folder, within `folder` or `data_folder`, of `count` streets, rendered if need be; named by the settings."""
+    name = f"streets_{size[0]}x{size[1]}_{count}_seed{seed}"
+    return render_streets((folder or data_folder()) / name, count, size, seed)

@@ -4,10 +4,9 @@ COCO's classes include car and person but not road, building or sky, and its wei
 of this network can replace them: `SemanticDispResNet(weights="streets:PATH", trunk="resnet18")`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -18,12 +17,13 @@ from matplotlib.patches import Patch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from monodepth_nb import figures
 from monodepth_nb.checkpoints import write_whole
 from monodepth_nb.data.kitti import KittiStereo, split_by_scene
 from monodepth_nb.data.sample import Sample
+from monodepth_nb.machine import choose_device
 from monodepth_nb.pretrained import segmentation_trunk
 from monodepth_nb.streets.scene import CLASSES
-from monodepth_nb.training import choose_device
 
 # The palette of the Cityscapes benchmark, in the order of CLASSES.
 COLOURS = ("#804080", "#f423e8", "#464646", "#00008e", "#999999", "#6b8e23", "#dc143c", "#4682b4")
@@ -31,20 +31,19 @@ BATCH_SIZE, PEAK_LEARNING_RATE = 4, 1e-3
 
 
 class Segmenter(nn.Module):
-    """Class scores of every pixel: a 1x1 convolution scores each ResNet level, and the upsampled scores are summed.
+    """Scores of CLASSES at every pixel: a 1x1 convolution scores each trunk level, and the upsampled scores are summed.
 
     A fully convolutional network (Long, Shelhamer and Darrell, CVPR 2015) that uses all five levels.
 
-    trunk: "resnet18", "resnet34" or "resnet50"; trained as well, from random weights
+    trunk, weights: of a `Trunk`, which is trained as well
 
-    forward: (B, 3, H, W), RGB in [0, 1] -> (B, len(classes), H, W)
+    forward: (B, 3, H, W), RGB in [0, 1] -> (B, classes, H, W)
     """
 
-    def __init__(self, classes: Sequence[str] = CLASSES, trunk: str = "resnet18"):
+    def __init__(self, trunk: str = "resnet18", weights: str = "random"):
         super().__init__()
-        self.classes = tuple(classes)
-        self.trunk = segmentation_trunk(trunk, "random", trainable=True)
-        self.scores = nn.ModuleList(nn.Conv2d(c, len(self.classes), 1) for c in self.trunk.channels)
+        self.trunk = segmentation_trunk(trunk, weights, trainable=True)
+        self.scores = nn.ModuleList(nn.Conv2d(c, len(CLASSES), 1) for c in self.trunk.channels)
 
     def forward(self, image: Tensor) -> Tensor:
         levels = self.trunk(image)
@@ -62,14 +61,15 @@ def segment(model: Segmenter, image: Tensor, full_size: tuple[int, int] | None =
     return F.interpolate(scores, full_size or image.shape[-2:], mode="bilinear")[0].argmax(0).to("cpu", torch.uint8)
 
 
-def train_segmenter(views: Tensor, labels: Tensor, epochs: int, seed: int = 0) -> Segmenter:
+def train_segmenter(views: Tensor, labels: Tensor, epochs: int, seed: int = 0, **options) -> Segmenter:
     """Train on `views` (N, 3, h, w) and their classes `labels` (N, h, w), both uint8; half of the batches are mirrored.
 
-    Adam; the learning rate follows one cycle (`OneCycleLR`).
+    Adam; the learning rate follows one cycle (`OneCycleLR`). options: of `Segmenter`
     """
     torch.manual_seed(seed)
     device = choose_device()
-    model, weights = Segmenter().to(device).train(), class_weights(labels).to(device)
+    model = Segmenter(**options).to(device, memory_format=torch.channels_last).train()
+    weights = class_weights(labels).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=PEAK_LEARNING_RATE)
     steps = epochs * -(-len(views) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps)
@@ -86,12 +86,9 @@ def train_segmenter(views: Tensor, labels: Tensor, epochs: int, seed: int = 0) -
 
 
 def class_weights(labels: Tensor) -> Tensor:
-    """(classes,) weight in the loss: 1 / sqrt(share of the pixels), so that rare classes (poles, people) are learnt.
-
-    Shares below a thousandth count as a thousandth, so that a nearly absent class does not dominate.
-    """
-    counts = torch.bincount(labels.flatten().long(), minlength=len(CLASSES))
-    return (counts / counts.sum()).clamp(min=1e-3).rsqrt()
+    """(classes,) weight in the loss: 1 / sqrt(share of the pixels), so that rare classes (poles, people) are learnt."""
+    shares = torch.bincount(labels.flatten().long(), minlength=len(CLASSES)) / labels.numel()
+    return shares.clamp(min=1e-3).rsqrt()  # a nearly absent class must not dominate
 
 
 def load_labelled(samples: Iterable[Sample]) -> tuple[Tensor, Tensor]:
@@ -111,8 +108,7 @@ def classes_of(sample: Sample) -> Tensor:
         remedy = "read a folder written by `render_streets` with `KittiStereo(root, truth='occ')`"
         raise ValueError(f"{sample.name} has no class map: {remedy}")
     if sample.classes.max() >= len(CLASSES):
-        known = ", ".join(f"{i} {name}" for i, name in enumerate(CLASSES))
-        raise ValueError(f"{sample.name} has class {int(sample.classes.max())}; known: {known}")
+        raise ValueError(f"{sample.name} has class {int(sample.classes.max())}; known: {dict(enumerate(CLASSES))}")
     return sample.classes
 
 
@@ -121,30 +117,22 @@ def class_scores(predict: Callable[[Sample], Tensor], samples: Iterable[Sample])
 
     predict: sample -> (H, W) classes. A class that is neither present nor predicted is NaN and not in the mean.
     """
-    counts = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
+    counts = np.zeros((len(CLASSES), len(CLASSES)))
     for sample in samples:
         np.add.at(counts, (classes_of(sample).numpy(), predict(sample).numpy()), 1)
-    hits = np.diag(counts)
-    union = counts.sum(0) + counts.sum(1) - hits
-    iou = np.where(union > 0, hits / np.maximum(union, 1), np.nan)
-    return {**dict(zip(CLASSES, iou.tolist(), strict=True)), "mean": float(np.nanmean(iou))}
+    union = counts.sum(0) + counts.sum(1) - np.diag(counts)
+    iou = pd.Series(np.diag(counts), CLASSES) / union  # 0 / 0 is NaN
+    return {**iou, "mean": iou.mean()}
 
 
 def segmentation_figure(image: Tensor, truth: Tensor, prediction: Tensor, label: str) -> Figure:
     """(3, h, w) image, true and predicted classes (H, W), side by side in the Cityscapes palette."""
-    fig, axes = plt.subplots(1, 3, figsize=(12, 2.9), layout="constrained")
-    plt.close(fig)  # else a notebook shows it twice
-    height, width = truth.shape
-    axes[0].imshow(image.permute(1, 2, 0).cpu().numpy(), extent=(0, width, height, 0))
     palette = np.array([to_rgb(colour) for colour in COLOURS])
-    for ax, classes in zip(axes[1:], (truth, prediction), strict=True):
-        ax.imshow(palette[classes.numpy()], interpolation="nearest")
-    for ax, title in zip(axes, ("left view", "true classes", "predicted classes"), strict=True):
-        ax.set_title(title, fontsize=10)
-        ax.axis("off")
+    panels = [figures.Panel(image.cpu(), "left view", shape=truth.shape)]
+    panels += [figures.Panel(palette[truth], "true classes"), figures.Panel(palette[prediction], "predicted classes")]
+    fig = figures.grid(panels, 3, label)
     patches = [Patch(color=colour, label=name) for colour, name in zip(COLOURS, CLASSES, strict=True)]
     fig.legend(handles=patches, loc="outside lower center", ncols=len(CLASSES), fontsize=9, frameon=False)
-    fig.suptitle(label, fontsize=12)
     return fig
 
 
@@ -152,29 +140,31 @@ def save_segmenter(model: Segmenter, path: str | Path) -> Path:
     """Write the file that `load_segmenter` and the weights "streets:PATH" read; replaces an older file in one step."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    saved = {"trunk": model.trunk.name, "classes": model.classes, "tensors": model.state_dict()}
+    saved = {"trunk": model.trunk.name, "classes": CLASSES, "tensors": model.state_dict()}
     write_whole(path, lambda part: torch.save(saved, part))
     return path
 
 
 def load_segmenter(path: str | Path) -> Segmenter:
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    model = Segmenter(saved["classes"], saved["trunk"])
+    model = Segmenter(saved["trunk"])
     model.load_state_dict(saved["tensors"])
     return model.eval()
 
 
 def train_on_streets(
-    root: str | Path, out: str | Path, size: tuple[int, int], epochs: int, seed: int = 0
+    root: str | Path, out: str | Path, size: tuple[int, int], epochs: int, seed: int = 0, **options
 ) -> pd.DataFrame:
     """Train on the first four fifths of the rendered streets below `root` and score on the rest, unseen scenes.
+
+    options: of `Segmenter`
 
     Writes to the folder `out`: `segmenter.pt`, `segmenter.csv` (the returned table: IoU of the network and of the
     most common class at each position) and `segmenter.png` (the first unseen scene).
     """
     train, unseen = split_by_scene(KittiStereo(root, truth="occ", size=size))
     views, labels = load_labelled(train)
-    model = train_segmenter(views, labels, epochs, seed)
+    model = train_segmenter(views, labels, epochs, seed, **options)
     weights = save_segmenter(model, Path(out) / "segmenter.pt")
     common = labels.mode(dim=0).values  # (h, w)
     predictors = {

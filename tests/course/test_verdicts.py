@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from monodepth_nb.course.verdicts import CLAIMS, verdicts
+from monodepth_nb.course.verdicts import CLAIMS, compare, verdicts
 
 
 def results(**values):
@@ -33,6 +33,33 @@ def test_the_smoke_profile_judges_nothing():
 def test_appearance_must_make_up_nine_tenths_of_the_loss():
     assert verdict("C1", **{"loss_shares_end/appearance": 0.95}) == "supported"
     assert verdict("C1", **{"loss_shares_end/appearance": 0.8}) == "not supported"
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "loss", "holds", "halves"),
+    [
+        ([4.0, 5.0], 0.8, True, ("2 of 2 seeds", "higher by 0.10")),
+        ([4.0, 5.0], 0.25, False, ("2 of 2 seeds", "lower by 0.45")),
+        ([4.0, 7.0], 0.8, False, ("1 of 2 seeds", "higher by 0.10")),
+    ],
+)
+def test_the_imagenet_claim_needs_both_a_better_map_and_a_loss_no_lower(pretrained, loss, holds, halves):
+    arms = {"frozen ImageNet/epe": pretrained, "frozen random/epe": [4.5, 6.0]}  # compared seed by seed
+    losses = {"frozen ImageNet/loss": loss, "frozen random/loss": 0.7}
+    row = verdicts(results(**arms, **losses), "demo").set_index("id").loc["C3"]
+    assert row["verdict"] == ("supported" if holds else "not supported")
+    assert all(half in row["evidence"] for half in halves)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "facts"),
+    [([3.0, 2.5], ("2 of 2", "-1.2", "do not overlap")), ([1.5, 2.5], ("2 of 2", "-0.5", "ranges overlap"))],
+)
+def test_arms_are_compared_seed_by_seed_and_by_their_ranges(theirs, facts):
+    rows = [("ours", seed, epe) for seed, epe in enumerate([1.0, 2.0])]
+    rows += [("theirs", seed, epe) for seed, epe in enumerate(theirs)]
+    line = compare(pd.DataFrame(rows, columns=["arm", "seed", "epe"]), "ours", "theirs", "epe")
+    assert all(fact in line for fact in facts)
 
 
 def test_a_positive_rank_correlation_of_loss_and_error_refutes_that_lower_losses_give_worse_maps():

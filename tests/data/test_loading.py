@@ -12,8 +12,8 @@ from monodepth_nb.data.loading import PairCache, make_loader, seeded_generator
 from monodepth_nb.data.sample import Sample
 from monodepth_nb.data.transforms import Compose, MirroredFlip, PairedPhotometric
 
-AUGMENTATION = Compose(MirroredFlip(), PairedPhotometric())
-SHUFFLED = {"shuffle": True, "transform": AUGMENTATION, "seed": 3}
+SHUFFLED = {"shuffle": True, "transform": Compose(MirroredFlip(), PairedPhotometric()), "seed": 3}
+assert_same = partial(torch.testing.assert_close, rtol=0, atol=0)
 
 
 class CountingPairs(Dataset):
@@ -52,45 +52,35 @@ def test_seeded_generators_depend_on_every_part_of_the_key():
     assert len(set(different)) == 4 and again == different[0]
 
 
-def test_order_and_augmentation_change_from_epoch_to_epoch_and_with_the_seed():
-    for options in ({"transform": AUGMENTATION}, {"shuffle": True}):
+def test_order_and_augmentation_change_from_epoch_to_epoch_and_with_the_seed_but_not_the_global_generators():
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    for options in ({"transform": SHUFFLED["transform"]}, {"shuffle": True}):
         loaders = [make_loader(CountingPairs(6), 2, seed=seed, **options) for seed in (0, 1)]
         (first, second), (other, _) = (epochs_of(loader) for loader in loaders)
-        assert not torch.equal(first, second)
-        assert not torch.equal(first, other)
+        assert not torch.equal(first, second) and not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
 
 
 def test_workers_change_neither_the_batches_nor_when_the_late_transform_replaces_the_other():
-    alone, helped = (epochs_of(make_loader(CountingPairs(5), 2, workers=w, **SHUFFLED)) for w in (0, 2))
-    torch.testing.assert_close(alone, helped, rtol=0, atol=0)
+    assert_same(*(epochs_of(make_loader(CountingPairs(5), 2, workers=w, **SHUFFLED)) for w in (0, 2)))
     first, late = partial(painted, 0.1), (2, partial(painted, 0.9))
     for workers in (0, 2):
         found = epochs_of(make_loader(CountingPairs(2), 2, transform=first, late=late, workers=workers), epochs=3)
         torch.testing.assert_close([views.unique().item() for views in found], [0.1, 0.9, 0.9])
 
 
-def test_two_processes_share_the_batches_that_one_process_sees_at_twice_the_size():
+def test_two_processes_train_on_the_batches_of_one_at_twice_the_size_and_validate_every_pair_once():
     pairs = CountingPairs(7)
     whole = batches_of(make_loader(pairs, 4, **SHUFFLED))
     loaders = [make_loader(pairs, 2, rank=rank, world=2, **SHUFFLED) for rank in (0, 1)]
     for one, *halves in zip(whole, *map(batches_of, loaders), strict=True):
         assert len(halves[0]) == len(halves[1])  # else their gradients must not be averaged
         both = torch.cat(halves)
-        torch.testing.assert_close(both, one[: len(both)], rtol=0, atol=0)  # of 7 pairs the last is left out
+        assert_same(both, one[: len(both)])  # of 7 pairs the last is dropped
     assert [len(loader) for loader in loaders] == [2, 2]
-
-
-def test_processes_validate_every_pair_once():
-    pairs = CountingPairs(7)
     seen = [epochs_of(make_loader(pairs, 2, rank=rank, world=2), 1)[0] for rank in (0, 1)]
     assert sorted(torch.cat(seen)[:, 0, 0, 0].tolist()) == sorted(pairs.views[:, 0, 0, 0, 0].tolist())
-
-
-def test_preparing_batches_leaves_the_global_generators_alone():
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    batches_of(make_loader(CountingPairs(3), 2, **SHUFFLED))
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -100,17 +90,18 @@ def test_cache_decodes_every_pair_once_for_all_workers(workers):
     first, second = epochs_of(make_loader(cache, 2, workers=workers))
     here = torch.stack([sample.left for sample in cache])
     assert pairs.reads.tolist() == [1] * 5
-    for later in (second, here):
-        torch.testing.assert_close(later, first, rtol=0, atol=0)
+    assert_same([second, here], [first, first])
     torch.testing.assert_close(first, pairs.views[:, 0], rtol=0, atol=0.5 / 255 + 1e-6)
 
 
-def test_cache_resizes_and_keeps_views_apart():
+def test_cache_resizes_and_keeps_views_apart_and_refuses_an_empty_data_set():
     pairs = CountingPairs(2, size=(24, 32))
     pairs.views[:, 1] = 1.0
     sample = PairCache(pairs, (12, 16))[1]
     assert sample.left.shape == sample.right.shape == (3, 12, 16)
     assert sample.right.min() == 1 > sample.left.mean()
+    with pytest.raises(ValueError, match="no pairs"):
+        PairCache([])
 
 
 @pytest.mark.parametrize("small", ["the memory", "what may be shared of it"])
@@ -124,9 +115,4 @@ def test_cache_that_does_not_fit_warns_and_gives_the_same_pairs(monkeypatch, sma
         monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
     with pytest.warns(UserWarning, match="0.00 GiB"):
         cache = PairCache(pairs)
-    torch.testing.assert_close([sample.left for sample in cache], kept, rtol=0, atol=0)
-
-
-def test_an_empty_data_set_is_refused():
-    with pytest.raises(ValueError, match="no pairs"):
-        PairCache([])
+    assert_same([sample.left for sample in cache], kept)

@@ -11,8 +11,6 @@ from PIL import Image
 from monodepth_nb.data.kitti import KittiStereo
 from monodepth_nb.data.pair_check import check_pair, check_pairs, match_offsets
 
-SIZES = [(375, 1242), (188, 512), (96, 256), (64, 128)]
-
 
 @cache
 def pair(height: int = 188, width: int = 512, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,7 +24,7 @@ def pair(height: int = 188, width: int = 512, seed: int = 0) -> tuple[torch.Tens
     return left[0], F.grid_sample(left, grid, align_corners=True, padding_mode="reflection")[0]
 
 
-@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize(("height", "width"), [(375, 1242), (188, 512), (64, 128)])
 def test_a_rectified_pair_passes_and_exchanged_views_are_recognised(height, width):
     left, right = pair(height, width)
     assert check_pair(left, right, "a") == []
@@ -40,19 +38,16 @@ def test_another_exposure_and_some_noise_pass():
     assert check_pair(left, (0.6 * right**1.2 + 0.02 * noise).clamp(0, 1), "a") == []
 
 
-@pytest.mark.parametrize("rows", [-15, -4, 4, 15])
-def test_rows_that_do_not_line_up_are_counted(rows):
+@pytest.mark.parametrize("rows", [-15, 4])
+def test_rows_that_do_not_line_up_are_counted_in_exchanged_views_too(rows):
     left, right = pair(375, 1242)
     (problem,) = check_pair(left, right.roll(rows, dims=-2), "a")
-    measured = float(problem.split("lies ")[1].split(" rows")[0])
-    assert measured == pytest.approx(abs(rows), abs=0.5)
-    assert ("lower" if rows > 0 else "higher") in problem
-
-
-def test_exchanged_and_shifted_views_have_both_problems():
-    left, right = pair()
-    first, second = check_pair(right, left.roll(3, dims=-2), "a")
-    assert "lower" in first and "swapped" in second
+    first, second = check_pair(right, left.roll(rows, dims=-2), "a")
+    for found in (problem, first):
+        measured = float(found.split("lies ")[1].split(" rows")[0])
+        assert measured == pytest.approx(abs(rows), abs=0.5)
+        assert ("lower" if rows > 0 else "higher") in found
+    assert "swapped" in second
 
 
 def rotated(image, sine=0.0523):  # 3 degrees
@@ -66,7 +61,6 @@ NO_PAIR = {
     "same picture": (lambda: (pair()[0], pair()[0]), ["same picture"]),
     "same picture, darker": (lambda: (pair()[0], 0.7 * pair()[0]), ["same picture"]),
     "another scene": (lambda: (pair()[0], pair(seed=1)[1]), ["do not match"]),
-    "a third scene": (lambda: (pair()[0], pair(seed=2)[1]), ["do not match"]),
     "rotated camera": (lambda: (pair()[0], rotated(pair()[1])), ["do not match"]),
     "two sizes": (lambda: (pair()[0], pair()[1][:, 1:]), ["188 x 512", "187 x 512"]),
     "blank": (lambda: torch.zeros(2, 3, 188, 512), ["texture"]),
@@ -86,24 +80,14 @@ def test_points_are_found_where_the_disparity_says():
     assert abs(np.median(columns) + 9) < 0.05 and abs(np.median(rows) - 2) < 0.05
 
 
-def save(folder, name, *views):
-    for view, image in zip(("left", "right"), views, strict=True):
-        (folder / view).mkdir(exist_ok=True)
-        Image.fromarray(np.uint8(image.permute(1, 2, 0).numpy() * 255)).save(folder / view / f"{name}.png")
-
-
-def test_bad_files_of_a_folder_are_warned_of_by_name(tmp_path):
+def test_bad_pairs_of_a_folder_are_warned_of_by_name_if_they_are_among_those_checked(tmp_path, recwarn):
     left, right = pair(96, 256)
-    for name, views in {"good": (left, right), "exchanged": (right, left), "sizes": (left, right[:, 1:])}.items():
-        save(tmp_path, name, *views)
-    with pytest.warns(UserWarning, match=r"(?s)2 .*exchanged: .*sizes\.png"):
-        found = check_pairs(KittiStereo(tmp_path))
-    assert set(found) == {"exchanged", "sizes"}
-
-
-def test_a_good_folder_is_checked_in_silence_and_in_part(tmp_path, recwarn):
-    left, right = pair(96, 256)
-    for i in range(5):
-        save(tmp_path, i, left, pair(96, 256, seed=9)[1] if i == 3 else right)  # bad, but not among the three checked
-    assert check_pairs(KittiStereo(tmp_path), at_most=3) == {}  # 0, 2 and 4
+    pairs = {"a good": (left, right), "b exchanged": (right, left), "c good": (left, right), "d": (left, right[:, 1:])}
+    for name, views in pairs.items():
+        for view, image in zip(("left", "right"), views, strict=True):
+            (tmp_path / view).mkdir(exist_ok=True)
+            Image.fromarray(np.uint8(image.permute(1, 2, 0).numpy() * 255)).save(tmp_path / view / f"{name}.png")
+    assert check_pairs(KittiStereo(tmp_path), at_most=2) == {}  # a and c, in silence
     assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
+    with pytest.warns(UserWarning, match=r"(?s)2 .*b exchanged: .*d\.png"):
+        assert set(check_pairs(KittiStereo(tmp_path))) == {"b exchanged", "d"}

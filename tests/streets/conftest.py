@@ -14,4 +14,4 @@ def scenes():
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """Four small scenes of seed 4, written in KITTI's layout."""
-    return render_streets(tmp_path_factory.mktemp("streets") / "streets", 4, (32, 64), seed=4, progress=False)
+    return render_streets(tmp_path_factory.mktemp("streets") / "streets", 4, (32, 64), seed=4)

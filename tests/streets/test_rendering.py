@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from monodepth_nb.data.kitti import KittiStereo
 from monodepth_nb.streets import rendering
 from monodepth_nb.streets.rendering import render_scene, render_streets
 from monodepth_nb.streets.scene import CLASSES
@@ -36,16 +37,12 @@ def is_class(scenes, *names):
     return np.isin(scenes["classes"], [CLASSES.index(name) for name in names])
 
 
-def test_right_view_warped_by_the_truth_is_the_left_view(scenes):
+def test_right_view_warped_by_the_truth_alone_is_the_left_view(scenes):
     error = warp_error(scenes, scenes["visible"] & ~scenes["shiny"])
     assert (np.nanmedian(error, axis=(1, 2)) < 2).all()  # of 255; 0.5 to 1 is usual: half of it is rounding to 8 bits
     assert (np.nanmean(error, axis=(1, 2)) < 8).all()  # interpolation across edges, where the views sample differently
-
-
-@pytest.mark.parametrize("factor", [0, -1])
-def test_warping_the_other_way_or_not_at_all_fits_far_worse(scenes, factor):
-    right, wrong = (np.nanmean(warp_error(scenes, scenes["visible"], f), axis=(1, 2)).mean() for f in (1, factor))
-    assert wrong > 3 * right
+    right, *wrong = (np.nanmean(warp_error(scenes, scenes["visible"], f), axis=(1, 2)).mean() for f in (1, 0, -1))
+    assert min(wrong) > 3 * right  # not warped, or the other way
 
 
 def test_right_disparity_agrees_with_the_left_where_both_views_see_the_point(scenes):
@@ -65,16 +62,12 @@ def test_something_nearer_hides_every_occluded_point(scenes):
     assert max(n[v].mean() for n, v in zip(nearer, scenes["visible"], strict=True)) < 0.01
 
 
-def test_points_beyond_the_left_edge_of_the_right_view_are_not_visible(scenes):
-    assert not scenes["visible"][column_in_right(scenes) < -1e-3].any()
-    assert (scenes["visible"].mean((1, 2)) > 0.4).all()
-
-
-def test_only_the_sky_has_no_disparity(scenes):
+def test_neither_the_sky_nor_points_beyond_the_left_edge_of_the_right_view_are_visible(scenes):
     sky = is_class(scenes, "sky")
     assert np.array_equal(sky, np.isnan(scenes["disparity_px"]))
     assert (scenes["disparity_px"][~sky] > 0).all()
-    assert not scenes["visible"][sky].any()
+    assert not scenes["visible"][sky | (column_in_right(scenes) < -1e-3)].any()
+    assert (scenes["visible"].mean((1, 2)) > 0.4).all()
 
 
 def test_the_road_is_a_plane_at_kittis_distance(scenes):
@@ -88,15 +81,12 @@ def test_the_road_is_a_plane_at_kittis_distance(scenes):
         assert 55 < bottom < 80  # 65 px with a level camera 1.65 m above the road
 
 
-def test_every_class_and_mask_occurs_and_lies_where_it_should(scenes):
+def test_every_class_and_mask_occurs_where_it_should_and_shiny_surfaces_do_not_keep_their_brightness(scenes):
     assert {*np.unique(scenes["classes"])} == set(range(len(CLASSES)))
     assert is_class(scenes, "road")[scenes["lane_paint"]].all()
     assert is_class(scenes, "road", "car", "building")[scenes["shiny"]].all()
     assert scenes["lane_paint"].mean() > 0.002
     assert scenes["shiny"].mean() > 0.01
-
-
-def test_shiny_surfaces_do_not_keep_their_brightness(scenes):
     road = scenes["visible"] & is_class(scenes, "road")
     puddles, dry = (np.nanmean(warp_error(scenes, road & (scenes["shiny"] == kind))) for kind in (True, False))
     assert puddles > 2 * dry  # car bodies mirror less
@@ -121,8 +111,7 @@ def test_textures_fade_where_pixels_outgrow_their_detail():
     s, t = np.random.default_rng(0).uniform(-500, 500, (2, 4000))
     for tile in range(4):
         fine, middle, coarse = (look_up(texture_bank(0), tile, s, t, np.float32(foot)).std() for foot in (1, 8, 64))
-        assert 0.5 < fine < 1.3
-        assert coarse < middle < fine
+        assert coarse < middle < fine and 0.5 < fine < 1.3
 
 
 # ---- Files ----
@@ -135,10 +124,9 @@ def read(root, folder, number=3):
 def test_files_hold_what_was_rendered_in_the_order_of_their_numbers(folder):
     assert sorted(p.name for p in (folder / "training/image_2").iterdir()) == [f"{n:06d}_10.png" for n in range(4)]
     scene = render_scene((4, 3), (32, 64))
-    for name, stored in {"image_2": "left", "image_3": "right", "classes_2": "classes"}.items():
-        np.testing.assert_array_equal(read(folder, name), scene[stored])
-    for name in ("lane_paint", "shiny"):
-        np.testing.assert_array_equal(read(folder, f"{name}_2"), 255 * scene[name])
+    exact = {"image_2": scene["left"], "image_3": scene["right"], "classes_2": scene["classes"]}
+    for name, stored in (exact | {f"{mask}_2": 255 * scene[mask] for mask in ("lane_paint", "shiny")}).items():
+        np.testing.assert_array_equal(read(folder, name), stored)
     for name, stored in {"disp_occ_0": "disparity_px", "disp_occ_1r": "disparity_right_px"}.items():
         np.testing.assert_allclose(read(folder, name) / 256, np.nan_to_num(scene[stored]), atol=1 / 500)
     np.testing.assert_array_equal(read(folder, "disp_noc_0"), read(folder, "disp_occ_0") * scene["visible"])
@@ -150,49 +138,57 @@ def test_disparity_too_large_for_the_file_is_unknown_there(tmp_path, monkeypatch
     near[0] = 255.9
     scene = render_scene(0, (16, 16)) | {"disparity_px": near, "disparity_right_px": near}
     monkeypatch.setattr(rendering, "render_scene", lambda *_: scene)
-    root = render_streets(tmp_path / "streets", 1, (16, 16), progress=False)
+    root = render_streets(tmp_path / "streets", 1, (16, 16))
     for folder in ("disp_occ_0", "disp_occ_1r"):
         stored = read(root, folder, 0) / 256
         assert abs(stored[0] - 255.9).max() < 1 / 256 and not stored[1:].any()
 
 
 def test_calibration_is_kittis_camera_at_this_size(folder):
-    lines = (folder / "training/calib_cam_to_cam/000000.txt").read_text().splitlines()
-    left, right = (np.array(line.split()[1:], float).reshape(3, 4) for line in lines)
-    assert [line.split(":")[0] for line in lines] == ["P_rect_02", "P_rect_03"]
-    assert left[0, 0] / 64 == pytest.approx(721.5377 / 1242)
-    assert left[1, 1] / 32 == pytest.approx(721.5377 / 375)
-    assert left[1, 2] / 32 == pytest.approx(0.461, abs=1e-3)
-    assert (left[0, 3] - right[0, 3]) / left[0, 0] == pytest.approx(0.54)
+    sample = KittiStereo(folder, truth="occ")[0]
+    assert (sample.focal_px, sample.baseline_m) == pytest.approx((64 / 1242 * 721.5377, 0.54))
+    left, _ = (folder / "training/calib_cam_to_cam/000000.txt").read_text().splitlines()
+    projection = np.array(left.removeprefix("P_rect_02: ").split(), float).reshape(3, 4)
+    assert projection[1, 1:3] / 32 == pytest.approx((721.5377 / 375, 172.854 / 375))
 
 
-def test_a_second_call_renders_nothing(folder, monkeypatch):
+def test_a_folder_is_rendered_once_and_refused_for_other_streets_or_things(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(rendering, "render_scene", lambda *_: pytest.fail("rendered again"))
-    assert render_streets(folder, 4, (32, 64), seed=4, progress=False) == folder
-
-
-@pytest.mark.parametrize("other", [{"count": 2}, {"size": (64, 64)}, {"seed": 3}])
-def test_a_folder_of_other_streets_is_refused(folder, other):
-    with pytest.raises(ValueError, match=str(folder)):
-        render_streets(folder, **({"count": 4, "size": (32, 64), "seed": 4} | other))
-
-
-def test_a_folder_with_other_things_is_refused_and_kept(tmp_path):
+    settings = {"count": 4, "size": (32, 64), "seed": 4}
+    assert render_streets(folder, **settings) == folder
+    for other in ({"count": 2}, {"size": (64, 64)}, {"seed": 3}):
+        with pytest.raises(ValueError, match=str(folder)):
+            render_streets(folder, **settings | other)
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(ValueError, match=str(tmp_path)):
-        render_streets(tmp_path, 1, (32, 64), progress=False)
+        render_streets(tmp_path, **settings)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_an_interrupted_rendering_leaves_no_files(tmp_path, monkeypatch):
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_slower_of_two_processes_takes_the_streets_of_the_faster_if_they_are_the_same(tmp_path, monkeypatch, seed):
+    root, scene = tmp_path / "streets", render_scene((0, 0), (16, 16))
+
+    def overtaken(*_):
+        monkeypatch.setattr(rendering, "render_scene", lambda *_: scene)
+        render_streets(root, 1, (16, 16), seed)  # as another process would, meanwhile
+        return scene
+
+    monkeypatch.setattr(rendering, "render_scene", overtaken)
+    if seed == 0:
+        assert render_streets(root, 1, (16, 16)) == root
+    else:
+        with pytest.raises(ValueError, match=str(root)):
+            render_streets(root, 1, (16, 16))
+    assert [p.name for p in tmp_path.iterdir()] == ["streets"]
+    assert {p.name for p in root.iterdir()} == {"streets.json", "training"}
+
+
+def test_an_interrupted_rendering_and_one_of_impossible_size_or_count_leave_no_files(tmp_path, monkeypatch):
+    for count, size, named in ((1, (8, 64), r"\(8, 64\)"), (0, (32, 64), "0")):
+        with pytest.raises(ValueError, match=named):
+            render_streets(tmp_path / "streets", count, size)
     monkeypatch.setattr(rendering, "render_scene", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        render_streets(tmp_path / "streets", 2, (32, 64), progress=False)
+        render_streets(tmp_path / "streets", 2, (32, 64))
     assert not list(tmp_path.iterdir())
-
-
-def test_impossible_sizes_and_counts_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"\(8, 64\)"):
-        render_scene(0, (8, 64))
-    with pytest.raises(ValueError, match="0"):
-        render_streets(tmp_path, 0)
