@@ -18,7 +18,7 @@ from monodepth_nb.course.full_set import follow_recipe, scored_scenes, streets_o
 from monodepth_nb.data.download import DownloadError, download_kitti2015
 from monodepth_nb.machine import OutOfMemory, choose_device, first_process_first, process_rank, processes_of_torchrun
 from monodepth_nb.monitoring import TrainingDiverged
-from monodepth_nb.networks import ENCODERS, UPSAMPLINGS, DispResNet, check_size
+from monodepth_nb.networks import EDGES, ENCODERS, UPSAMPLINGS, DispResNet, check_size
 from monodepth_nb.pretrained import WeightsUnavailable
 from monodepth_nb.training import TrainConfig, fit, seed_everything
 
@@ -115,8 +115,9 @@ def device_of(args) -> torch.device:
     option("--encoder", default="scratch", choices=ENCODERS, help="of the network"),
     option("--width", type=float, default=1.0, help="factor of the network's channel counts"),
     option("--upsampling", default="nearest", choices=UPSAMPLINGS, help="in the decoder"),
+    option("--edges", default="zeros", choices=EDGES, help="how the decoder's two finest levels pad"),
     option("--trainable-encoder", action="store_true", help="fine-tune a pretrained encoder, which else is frozen"),
-    option("--weights", default="default", help="of an ImageNet encoder: default, V1, random, or streets:FILE"),
+    option("--weights", default="imagenet", help="of a pretrained encoder: imagenet, random, or streets:FILE"),
     DEVICE,
     *CAMERA,
     option("--run-dir", default="runs/train", help="folder for checkpoints, history, scores and figures"),
@@ -134,7 +135,9 @@ def train(args) -> int:
         seed_everything(args.seed)
         with first_process_first():  # it downloads and renders for all
             # The network first: unavailable weights should be reported before a long download.
-            model = DispResNet(args.encoder, args.width, args.upsampling, args.trainable_encoder, args.weights)
+            model = DispResNet(
+                args.encoder, args.width, args.upsampling, args.trainable_encoder, args.weights, args.edges
+            )
             data = training_data(args)
             recipe, validation = follow_recipe(data, args)
         first = process_rank() == 0

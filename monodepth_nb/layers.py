@@ -81,20 +81,23 @@ class UpConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         _, channels, h, w = x.shape
         if self.upsampling == "nearest" and h * w > channels and on_plain_cpu(x):
-            return elu(conv_of_upsampled(x, self.conv.conv.weight, self.conv.conv.bias))
+            return elu(conv_of_upsampled(x, self.conv.conv))
         return self.conv(F.interpolate(x, scale_factor=2, mode=self.upsampling))
 
 
-def conv_of_upsampled(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def conv_of_upsampled(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """The 3x3 convolution of `x` after x2 nearest upsampling, as one transposed convolution of stride 2.
 
     Neighbours in the upsampled picture are equal, so their weights are added first. That leaves 4 of 9 multiplications,
     which pays where pixels outnumber channels.
     """
-    kernel = F.pad(weight, (1, 1, 1, 1))
+    kernel = F.pad(conv.weight, (1, 1, 1, 1))
     kernel = kernel[..., 1:, :] + kernel[..., :-1, :]
     kernel = kernel[..., 1:] + kernel[..., :-1]  # (out, in, 4, 4)
-    return F.conv_transpose2d(x, kernel.flip(-1, -2).transpose(0, 1), bias, stride=2, padding=1)
+    cropped = 1
+    if conv.padding_mode == "replicate":
+        x, cropped = F.pad(x, (1, 1, 1, 1), mode="replicate"), 3
+    return F.conv_transpose2d(x, kernel.flip(-1, -2).transpose(0, 1), conv.bias, stride=2, padding=cropped)
 
 
 def initialise(module: nn.Module) -> None:

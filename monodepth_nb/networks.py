@@ -51,8 +51,10 @@ class ScratchEncoder(nn.Module):
 class Decoder(nn.Module):
     """From the deepest feature to full size. Skips join on the way, and the last four levels predict disparity."""
 
-    def __init__(self, channels: list[int], width: float, upsampling: str):
+    def __init__(self, channels: list[int], width: float, upsampling: str, edges: str = "zeros"):
         super().__init__()
+        check_option("upsampling", upsampling, UPSAMPLINGS)
+        check_option("edges", edges, EDGES)
         self.upsampling = upsampling
         levels = len(channels)
         widths = [scaled(c, width) for c in DECODER_WIDTHS[-levels:]]
@@ -63,6 +65,9 @@ class Decoder(nn.Module):
         self.upconvs = nn.ModuleList(UpConv(i, o, upsampling) for i, o in zip(inputs, widths, strict=True))
         self.iconvs = nn.ModuleList(ConvBlock(o + s + d, o, 3) for o, s, d in zip(widths, skips, joined, strict=True))
         self.heads = nn.ModuleList(DisparityHead(o) for o in widths[self.first_head :])
+        for layer in (*self.upconvs[-2:].modules(), *self.iconvs[-2:].modules(), *self.heads[-2:].modules()):
+            if isinstance(layer, nn.Conv2d):
+                layer.padding_mode = edges
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         x, skips, disparities = features[-1], features[-2::-1], []
@@ -91,6 +96,8 @@ class DispResNet(nn.Module):
     upsampling: "nearest" (paper) or "bilinear" (the course project)
     trainable_encoder: fine-tune a pretrained encoder instead of freezing it
     weights:    of a pretrained encoder: "imagenet", "streets:PATH" (our segmenter of rendered streets) or "random"
+    edges:      how the two finest levels of the decoder pad: "zeros" (paper), or "replicate". Differs from the paper:
+                zeros spoil the last rows of the map, which repeated edges do not
 
     forward: (B, 3, H, W), RGB in [0, 1], H and W multiples of 64 -> list of four (B, 2, H/2^s, W/2^s),
     s = 0..3, finest first; channel 0 = left disparity, 1 = right disparity, fractions of the image width in
@@ -105,22 +112,22 @@ class DispResNet(nn.Module):
         upsampling: str = "nearest",
         trainable_encoder: bool = False,
         weights: str = "imagenet",
+        edges: str = "zeros",
     ):
         super().__init__()
         check_option("encoder", encoder, ENCODERS)
-        check_option("upsampling", upsampling, UPSAMPLINGS)
         if encoder == "scratch" and weights.startswith(STREETS):
             raise ValueError(f"a scratch encoder cannot hold {weights!r}: pass another encoder, such as 'imagenet18'")
         self.arguments = {
             "network": "DispResNet", "encoder": encoder, "width": width, "upsampling": upsampling,
-            "trainable_encoder": trainable_encoder, "weights": weights,
+            "trainable_encoder": trainable_encoder, "weights": weights, "edges": edges,
         }  # fmt: skip
         if encoder == "scratch":
             self.encoder = ScratchEncoder(width)
             initialise(self.encoder)
         else:
             self.encoder = Trunk(ENCODERS[encoder], weights, trainable=trainable_encoder).normalise()
-        self.decoder = Decoder(self.encoder.channels, width, upsampling)
+        self.decoder = Decoder(self.encoder.channels, width, upsampling, edges)
         initialise(self.decoder)
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -184,7 +191,6 @@ class SemanticDispResNet(nn.Module):
     ):
         super().__init__()
         check_option("join", join, ("projected", "wide"))
-        check_option("upsampling", upsampling, UPSAMPLINGS)
         self.arguments = {
             "network": "SemanticDispResNet", "weights": weights, "trunk": trunk, "join": join, "width": width,
             "upsampling": upsampling,
@@ -213,7 +219,7 @@ def build_network(arguments: dict) -> nn.Module:
 
 
 ENCODERS = {"scratch": None, "imagenet": "resnet50", "imagenet18": "resnet18", "lite0": "lite0"}
-UPSAMPLINGS = ("nearest", "bilinear")
+UPSAMPLINGS, EDGES = ("nearest", "bilinear"), ("zeros", "replicate")
 NETWORKS = {"DispResNet": DispResNet, "SemanticDispResNet": SemanticDispResNet}
 
 

@@ -201,8 +201,17 @@ def test_elu_and_its_gradient_equal_pytorchs_in_32_and_16_bits():
         torch.testing.assert_close(elu(ours), torch.nn.functional.elu(theirs), rtol=0, atol=tolerance)
 
 
-def test_a_transposed_convolution_replaces_upsampling_and_convolution():
-    x, weight, bias = torch.rand(2, 5, 6, 8), torch.randn(7, 5, 3, 3), torch.randn(7)
+@pytest.mark.parametrize("edges", ["zeros", "replicate"])
+def test_a_transposed_convolution_replaces_upsampling_and_convolution(edges):
+    x, conv = torch.rand(2, 5, 6, 8), torch.nn.Conv2d(5, 7, 3, padding=1, padding_mode=edges)
     enlarged = torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest")
-    expected = torch.nn.functional.conv2d(enlarged, weight, bias, padding=1)
-    torch.testing.assert_close(conv_of_upsampled(x, weight, bias), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(conv_of_upsampled(x, conv), conv(enlarged), rtol=1e-5, atol=1e-5)
+
+
+def test_replicated_edges_change_the_border_of_the_map_only():
+    torch.manual_seed(0)
+    zeros, replicate = DispResNet(width=0.125), DispResNet(width=0.125, edges="replicate")
+    replicate.load_state_dict(zeros.state_dict())
+    with torch.no_grad():
+        difference = (zeros(torch.ones(1, 3, 64, 128))[0] - replicate(torch.ones(1, 3, 64, 128))[0]).abs()[0, 0]
+    assert difference[-1].mean() > 1e-4 and difference[16:-16, 16:-16].max() < 1e-6

@@ -19,8 +19,8 @@ def compare(runs: pd.DataFrame, arm: str, control: str, metric: str) -> str:
     difference = (ours - theirs).dropna()
     apart = ours.max() < theirs.min() or theirs.max() < ours.min()
     return (
-        f"{metric} of {arm}: lower than {control} in {(difference < 0).sum()} of {len(difference)} seeds, mean "
-        f"difference {difference.mean():+.2g}, ranges {'do not overlap' if apart else 'overlap'}"
+        f"{arm} against {control}: lower {metric} in {(difference < 0).sum()} of {len(difference)} seeds, "
+        f"mean difference {difference.mean():+.2g}, ranges {'do not overlap' if apart else 'overlap'}"
     )
 
 
