@@ -135,9 +135,8 @@ def train(args) -> int:
         seed_everything(args.seed)
         with first_process_first():  # it downloads and renders for all
             # The network first: unavailable weights should be reported before a long download.
-            model = DispResNet(
-                args.encoder, args.width, args.upsampling, args.trainable_encoder, args.weights, args.edges
-            )
+            network = ("encoder", "width", "upsampling", "trainable_encoder", "weights", "edges")
+            model = DispResNet(**{name: getattr(args, name) for name in network})
             data = training_data(args)
             recipe, validation = follow_recipe(data, args)
         first = process_rank() == 0

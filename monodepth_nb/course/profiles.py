@@ -59,7 +59,7 @@ PROFILES = {
         "demo", (128, 256), 0.25, 4e-4, seeds=3, single_epochs=1600, single_schedule="halving",
         defect_epochs=80, study_epochs=200,
         train_scenes=800, test_scenes=24, batch_size=4, full_epochs=13, full_learning_rate=1e-3,
-        full_schedule="cosine", full_width=0.5, full_encoder_rate=3e-4, few_pairs=40, few_epochs=30, segmenter_epochs=2,
+        full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4, few_pairs=40, few_epochs=30, segmenter_epochs=2,
         semantic_single_epochs=80, semantic_pairs=120, semantic_full_epochs=3, encoder="lite0",
     ),
     # Seconds, for continuous integration: every line runs, the numbers mean nothing.
