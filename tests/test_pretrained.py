@@ -75,7 +75,7 @@ def two_steps(network):
         optimizer.step()
 
 
-# ---- Defect D1: the pretrained encoder must hold the pretrained tensors ----
+# ---- Bug 1: the pretrained encoder must hold the pretrained tensors ----
 
 
 FROZEN = {

@@ -18,7 +18,7 @@ class Profile:
     # 02 single image, 03 learning rates
     single_epochs: int
     single_schedule: str  # one of training.SCHEDULES
-    defect_epochs: int  # of the small what-if experiments
+    what_if_epochs: int  # of the small what-if experiments
     study_epochs: int
     # 04 full data set, 05 semantic extension
     train_scenes: int  # rendered streets to train on, where KITTI is not used
@@ -48,7 +48,7 @@ PROFILES = {
     # The course project's sizes, for a Colab T4. Its 90 semantic epochs are shared out among arms and seeds.
     "paper": Profile(
         "paper", (256, 512), 1.0, 1e-4, seeds=3, single_epochs=1000, single_schedule="constant",
-        defect_epochs=300, study_epochs=1000,
+        what_if_epochs=300, study_epochs=1000,
         train_scenes=400, test_scenes=40, batch_size=8, full_epochs=100, full_learning_rate=1e-4,
         full_schedule="constant", full_width=1.0, full_encoder_rate=None, few_pairs=100, few_epochs=40,
         segmenter_epochs=30,
@@ -57,15 +57,16 @@ PROFILES = {
     # Minutes on two CPU cores: a quarter of the width, a quarter of the pixels, four times the rate.
     "demo": Profile(
         "demo", (128, 256), 0.25, 4e-4, seeds=3, single_epochs=1600, single_schedule="halving",
-        defect_epochs=80, study_epochs=200,
-        train_scenes=800, test_scenes=24, batch_size=4, full_epochs=13, full_learning_rate=1e-3,
-        full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4, few_pairs=40, few_epochs=30, segmenter_epochs=2,
+        what_if_epochs=80, study_epochs=200,
+        train_scenes=800, test_scenes=24, batch_size=4, full_epochs=16, full_learning_rate=1e-3,
+        full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4, few_pairs=40, few_epochs=30,
+        segmenter_epochs=2,
         semantic_single_epochs=80, semantic_pairs=120, semantic_full_epochs=3, encoder="lite0",
     ),
     # Seconds, for continuous integration: every line runs, the numbers mean nothing.
     "smoke": Profile(
         "smoke", (64, 128), 0.125, 2e-4, seeds=1, single_epochs=4, single_schedule="halving",
-        defect_epochs=2, study_epochs=2,
+        what_if_epochs=2, study_epochs=2,
         train_scenes=4, test_scenes=2, batch_size=2, full_epochs=1, full_learning_rate=1e-3,
         full_schedule="cosine", full_width=0.125, full_encoder_rate=3e-4, few_pairs=2, few_epochs=1, segmenter_epochs=1,
         semantic_single_epochs=2, semantic_pairs=4, semantic_full_epochs=1, encoder="lite0",
