@@ -97,7 +97,7 @@ class DispResNet(nn.Module):
     trainable_encoder: fine-tune a pretrained encoder instead of freezing it
     weights:    of a pretrained encoder: "imagenet", "streets:PATH" (our segmenter of rendered streets) or "random"
     edges:      how the two finest levels of the decoder pad: "zeros" (paper), or "replicate". Differs from the paper:
-                zeros spoil the last rows of the map, which repeated edges do not
+                zeros can spoil the last rows of a map
 
     forward: (B, 3, H, W), RGB in [0, 1], H and W multiples of 64 -> list of four (B, 2, H/2^s, W/2^s),
     s = 0..3, finest first; channel 0 = left disparity, 1 = right disparity, fractions of the image width in

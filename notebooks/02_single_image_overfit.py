@@ -23,7 +23,7 @@
 # **The question.** Can "make the right picture look like the left one" teach a network depth? We check every part on
 # its own, then overfit one real pair whose true disparity is known but never shown to the network.
 #
-# **Running time.** `smoke` takes seconds, `demo` about 5 minutes on two CPU cores, `paper` about 10 minutes on a GPU
+# **Running time.** `smoke` takes seconds, `demo` about 6 minutes on two CPU cores, `paper` about 10 minutes on a GPU
 # (an estimate; it first downloads KITTI, 1.7 GB, unless notebook 01 has).
 
 # %% tags=["setup"]

@@ -23,7 +23,7 @@
 # **The question.** Does a lower loss mean a better map? This time the answer comes from four rates, several seeds and
 # a metric.
 #
-# **Running time.** `smoke` takes seconds, `demo` about 4 minutes on two CPU cores, `paper` about half an hour on a T4
+# **Running time.** `smoke` takes seconds, `demo` about 2 minutes on two CPU cores, `paper` about half an hour on a T4
 # (an estimate).
 
 # %% tags=["setup"]

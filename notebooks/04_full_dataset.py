@@ -24,7 +24,7 @@
 # **The question.** Does a network trained without labels on a few hundred pairs beat the *image-independent baseline*
 # (pixel mean) on scenes it has never seen? And how much does an encoder help that has already learnt from pictures?
 #
-# **Running time.** `smoke` seconds, `demo` about 20 minutes on two CPU cores, `paper` about an hour and a half on a T4
+# **Running time.** `smoke` seconds, `demo` about 24 minutes on two CPU cores, `paper` about an hour and a half on a T4
 # (an estimate). Each run saves a checkpoint after every epoch: if it is cut off, run all again and it resumes. When
 # Colab takes the machine away, its disk goes too; to keep checkpoints, mount your Drive before anything else:
 #
@@ -95,7 +95,6 @@ from monodepth_nb.course.report import by_method
 from monodepth_nb.course.results import BUILD, Record, device_name
 from monodepth_nb.data import recipes
 from monodepth_nb.data.loading import PairCache
-from monodepth_nb.data.sample import Sample
 from monodepth_nb.data.transforms import Compose, PasteNearer, Shade, resize
 from monodepth_nb.evaluation import (
     PUBLISHED,
@@ -245,15 +244,16 @@ for name, rows in histories.items():
 # schedule takes the learning rate to 0, so a flat end says little.)
 #
 # ## Scores on scenes it has never seen
-# Four rows: the pixel-mean baseline, which knows the training truth but not the picture; the network from scratch; the
-# ImageNet network, from here on *the network*; the network *post-processed*. For that the mirrored picture is
-# predicted too and its map mirrored back; the leftmost 5 % of the
-# result come from it, the rightmost 5 % from the plain map, the middle is their mean. The columns are those of
-# notebook 01: low is good, except for a1 to a3. The next cell prints 95 % intervals: the test images are drawn again,
-# with replacement, 2,000 times.
+# Five rows: the pixel-mean baseline, which knows the training truth but not the picture; the network from scratch
+# and the same *post-processed*; the ImageNet network, from here on *the network*, and the same post-processed. For
+# that step the mirrored picture is predicted too and its map mirrored back; the leftmost 5 % of the result come
+# from it, the rightmost 5 % from the plain map, the middle is their mean. The columns are those of notebook 01: low
+# is good, except for a1 to a3. The next cell prints 95 % intervals: the test images are drawn again, with
+# replacement, 2,000 times.
 
 # %%
 predictors |= {
+    "from scratch": cached(network_predictor(scratch, profile.image_size)),
     "from scratch, post-processed": network_predictor(scratch, profile.image_size, post=True),
     "network": network_predictor(network, profile.image_size),
     "network, post-processed": cached(network_predictor(network, profile.image_size, post=True)),
@@ -310,7 +310,7 @@ fig, axes = plt.subplots(1, 2, figsize=(11, 3), layout="constrained", sharey=Tru
 for ax, axis, along in zip(
     axes, (1, 0), ("left to right [% of the width]", "top to bottom [% of the height]"), strict=True
 ):
-    for name in ("network", "network, post-processed"):
+    for name in ("from scratch", "network", "network, post-processed"):
         errors = error_by_strip(predictors[name], axis)
         ax.plot(100 * np.arange(len(errors)) / len(errors), errors, label=name)
         print(f"{name:24s} {along}: first strip {errors[0]:.1f} px, last two {errors[-2]:.1f} and {errors[-1]:.1f} px")
@@ -323,13 +323,16 @@ record.figure("error_by_strip", fig)
 
 # %% [markdown]
 # **Reading.** Joining acts where one camera is blind, at the left. The right side of these pictures is harder than the
-# left: the camera drives on the right, so what stands there is nearer. If the lowest strip stands out in the right
-# figure, joining cannot repair that.
+# left: the camera drives on the right, so what stands there is nearer. In the right figure look at the lowest strip,
+# where zero padding may leave an error that joining cannot repair.
 #
 # ## Zeros at the border
-# **Hypothesis.** Zero padding makes that flaw: for the last row of pixels a third of each 3x3 kernel's inputs are
-# zeros. Then the trained network must do better there with nothing but the padding changed: the map's edge repeated
-# instead, at first in the three convolutions of the full-size level only, then everywhere.
+# The scratch network pads with zeros, as published. The ImageNet network was built with `edges="replicate"`: the two
+# finest levels of its decoder repeat the edge instead.
+#
+# **Hypothesis.** Zero padding makes the last rows wrong: for the last row of pixels a third of each 3x3 kernel's inputs
+# are zeros. Then the trained scratch network must do better there with nothing but the padding changed, at first in the
+# three convolutions of the full-size level only, then everywhere.
 
 
 # %%
@@ -339,7 +342,7 @@ def row_error(predict, row):
     return np.nanmean(np.concatenate([predict(s)[row] - s.disparity_px[row].numpy() for s in samples]))
 
 
-changed, table = copy.deepcopy(network), {}
+changed, table = copy.deepcopy(scratch), {}
 finest = [layers[-1] for layers in (changed.decoder.upconvs, changed.decoder.iconvs, changed.decoder.heads)]
 for padding, parts in {"zeros": [], "edge, full size": finest, "edge, everywhere": [changed]}.items():
     for layer in (module for part in parts for module in part.modules() if isinstance(module, torch.nn.Conv2d)):
@@ -350,11 +353,10 @@ for padding, parts in {"zeros": [], "edge, full size": finest, "edge, everywhere
 pd.DataFrame(table).T.round(3)
 
 # %% [markdown]
-# **Reading.** The first column is the last row's error. If it shrinks from the first line to the second, without a
-# step of training, then zero padding at full size is its cause. Repeated edges everywhere are another matter: zeros
-# tell a network where the border is, and a road's depth follows from the row
+# **Reading.** The first column is the last row's mean error. The part of it that the second line takes away, without a
+# step of training, is due to zero padding at full size. How large it is differs from training to training. Repeated
+# edges everywhere are another matter: zeros tell a network where the border is, and a road's depth follows from the row
 # ([Islam et al. 2020](https://arxiv.org/abs/2001.08248) measured how much position networks read from their padding).
-# This does not show how a network *trained* with repeated edges would do.
 #
 # ## Where is it wrong? (claim C7)
 # By true distance, and, since rendered streets know what each pixel is, by surface; next to the pixel mean. Claim
@@ -376,18 +378,8 @@ if "shiny" in data.test[0]:
 
 
 # %%
-def without_last_row(sample):
-    truth = sample.disparity_px.clone()
-    truth[-1] = torch.nan
-    return Sample(sample, disparity_px=truth)
-
-
 if "shiny" in data.test[0]:
-    cut = [without_last_row(data.test[i]) for i in range(len(data.test))]
-    print("without the last row:")
-    without = by_method(by_region, compared, cut)[["epe", "d1_all"]].unstack("method", sort=False)
-    display(without.loc[["lane paint", "plain road", "road", "sidewalk"]].round(2))
-    by_scene = pd.DataFrame([by_region(best, [sample])["epe"] for sample in cut])
+    by_scene = pd.DataFrame([by_region(best, [data.test[i]])["epe"] for i in range(len(data.test))])
     worse, painted = (by_scene["lane paint"] > by_scene["plain road"]).sum(), by_scene["lane paint"].notna().sum()
     print(f"lane paint is worse than plain road in {worse} of {painted} scenes")
 
@@ -395,7 +387,7 @@ if "shiny" in data.test[0]:
 # **Reading.** Shiny surfaces are mostly parts of cars, so compare the row *shiny* with *car*, and *shiny, no car* with
 # *building*, before you blame the shine. Lane paint is compared with the plain road around it, scene by scene, in the
 # last line. Poles and persons are thin: a network that reads through them sees what stands behind, and the pixel mean
-# may be better there. In D1 nearly all errors on the road lie in the last row, hence the second table.
+# may be better there.
 #
 # ## In three dimensions
 # Every pixel that has a truth, up to 40 m away, becomes a point at its predicted depth, then at its true one. What

@@ -25,7 +25,7 @@
 # **The question.** At the same budget and the same seeds, do semantic features help? Is it the *semantics*, or would
 # any frozen features of that shape do? And would such a network help more as the depth network's own encoder?
 #
-# **Running time.** `smoke` takes seconds, `demo` about 8 minutes on two CPU cores, `paper` about 1.5 hours on a T4
+# **Running time.** `smoke` takes seconds, `demo` about 7 minutes on two CPU cores, `paper` about 1.5 hours on a T4
 # (an estimate).
 
 # %% tags=["setup"]
