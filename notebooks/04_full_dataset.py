@@ -479,7 +479,7 @@ pd.DataFrame(arms).T.round(3)
 # with the network of the many pairs above.
 #
 # On real pictures, 217 unlabelled KITTI pairs besides rendered streets, the recipe was measured with three seeds: see
-# the README. Part of its gain in AbsRel comes from a loss that imitates this metric.
+# `docs/results.md`. Part of its gain in AbsRel comes from a loss that imitates this metric.
 #
 # ## Next to the literature
 # These methods learnt from 29,000 KITTI pairs (K). The first was scored on the 200 labelled images of KITTI 2015; the
