@@ -29,7 +29,7 @@ def elu(x: Tensor) -> Tensor:
 
 
 def on_plain_cpu(x: Tensor) -> bool:
-    """Whether to take a detour around what PyTorch does slowly on CPUs. Compilers and exporters get the plain layer."""
+    """Whether to use the faster CPU variant of a layer. Compilers and exporters get PyTorch's own layer."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 

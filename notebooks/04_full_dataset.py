@@ -446,10 +446,9 @@ bar = ("disparity [fraction of image width]", range(len(panels)))
 record.figure("matched", figures.grid(panels, len(examples), title, [bar]))
 
 # %% [markdown]
-# Grey patches are not to be learnt from: no match that both directions agree on. The red patch in the sky, upper
-# right, would be a wrong match on which they do agree. In the third picture, whatever is nearer in the
-# other pair, by a margin, stands in front of the first; in the fourth, light and shadow fall where none fell, and
-# every distance stays.
+# Grey pixels are not used for training: there the two directions of matching disagree. A small patch of high disparity
+# in the sky is a wrong match on which both agree. In the third picture, whatever is nearer in the other pair, by a
+# margin, stands in front of the first pair. The fourth adds synthetic light and shadow; the geometry is unchanged.
 
 
 # %%
