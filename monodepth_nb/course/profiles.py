@@ -63,6 +63,15 @@ PROFILES = {
         segmenter_epochs=2,
         semantic_single_epochs=80, semantic_pairs=120, semantic_full_epochs=3, encoder="lite0",
     ),
+    # What is stored and shown: the same experiments as in `demo`, large enough to decide their questions. Hours.
+    "long": Profile(
+        "long", (128, 256), 0.25, 4e-4, seeds=5, single_epochs=1600, single_schedule="halving",
+        what_if_epochs=300, study_epochs=1000,
+        train_scenes=800, test_scenes=24, batch_size=4, full_epochs=32, full_learning_rate=1e-3,
+        full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4, few_pairs=40, few_epochs=30,
+        segmenter_epochs=6,
+        semantic_single_epochs=80, semantic_pairs=400, semantic_full_epochs=10, encoder="lite0",
+    ),
     # Seconds, for continuous integration: every line runs, the numbers mean nothing.
     "smoke": Profile(
         "smoke", (64, 128), 0.125, 2e-4, seeds=1, single_epochs=4, single_schedule="halving",
