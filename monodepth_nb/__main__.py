@@ -4,30 +4,32 @@ Each command is a function below its options. It imports what only it needs when
 tools, and Matplotlib takes a second to load.
 """
 
-import argparse
+if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, ends without a traceback
+    import signal
+
+    HANDLER = signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import sys
 import warnings
-from dataclasses import Field, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import get_args
 
 import torch
 
-from monodepth_nb.checkpoints import CheckpointError
-from monodepth_nb.course.full_set import follow_recipe, scored_scenes, streets_of, training_data
+from monodepth_nb.checkpoints import CheckpointError, checkpoint_file, load_model
+from monodepth_nb.course.full_set import follow_recipe, scored_scenes, streets_of, training_data, unbiased
 from monodepth_nb.data.download import DownloadError, download_kitti2015
+from monodepth_nb.identity import short_hash
 from monodepth_nb.machine import OutOfMemory, choose_device, first_process_first, process_rank, processes_of_torchrun
 from monodepth_nb.monitoring import TrainingDiverged
 from monodepth_nb.networks import EDGES, ENCODERS, UPSAMPLINGS, DispResNet, check_size
+from monodepth_nb.options import PARSER, command, config_option, option, positive, with_options
 from monodepth_nb.pretrained import WeightsUnavailable
 from monodepth_nb.training import TrainConfig, fit, seed_everything
 
 WRONG_USE = (ValueError, OSError, CheckpointError)
 FAILURES = (TrainingDiverged, OutOfMemory, WeightsUnavailable, DownloadError)
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
-
-PARSER = argparse.ArgumentParser("python -m monodepth_nb", description="Depth from one picture.")
-COMMANDS = PARSER.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,54 +41,27 @@ def main(arguments: list[str] | None = None) -> int:
     except WRONG_USE + FAILURES as error:
         if isinstance(error, OSError) and error.filename:  # the system's own message, which gives no advice
             error = type(error)(f"cannot use {error.filename} ({error.strerror}): choose another file or folder")
-        print(f"{PARSER.prog}: error: {error}", file=sys.stderr)
+        print(f"{PARSER.prog}: error: {with_options(str(error), args)}", file=sys.stderr)
         return 2 if isinstance(error, WRONG_USE) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
 
 
-def command(summary: str, *options: tuple):
-    """Make the function below a command of its name with these `option`s; of two with one name, the later counts."""
-
-    def register(run):
-        layout = dict(formatter_class=argparse.ArgumentDefaultsHelpFormatter, conflict_handler="resolve")
-        parser = COMMANDS.add_parser(run.__name__.replace("_", "-"), help=summary, description=summary, **layout)
-        for names, settings in options:
-            parser.add_argument(*names, **settings)
-        parser.set_defaults(run=run)
-        return run
-
-    return register
-
-
-def option(*names: str, **settings) -> tuple:
-    """The arguments of `ArgumentParser.add_argument`."""
-    return names, settings
-
-
-def config_option(field: Field) -> tuple:
-    """The option for a field of `TrainConfig`, with its default, help, choices and type."""
-    settings = {"default": field.default, "help": field.metadata["help"], "action": "store_true"}
-    if field.type is not bool:
-        settings |= {"action": "store", "choices": field.metadata["choices"]}
-        settings["type"] = (*get_args(field.type), field.type)[0]  # float of `float | None`
-    return option(f"--{field.name.replace('_', '-')}", **settings)
-
-
-CHECKPOINT = dict(metavar="CHECKPOINT", help="best.pt or last.pt of a run, or an exported .onnx file")
-SIZE = dict(type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the pictures, in pixels")
+CHECKPOINT = dict(metavar="CHECKPOINT", help="run folder (its best.pt), .pt file of a run, or exported .onnx file")
+SIZE = dict(type=positive, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the pictures, in pixels, the height first")
 DEVICE = option("--device", help="cpu, cuda, mps ...; None: the best one available")
-CAMERA = (
-    option("--focal-px", type=float, help="focal length, in pixels of the full-size pictures"),
-    option("--baseline-m", type=float, help="distance of the two cameras of the training pairs, in metres"),
-)
-DATA_ROOT = option("--data-root", default="datasets", help="folder for downloaded and rendered data")
+FOCAL = option("--focal-px", type=float, help="focal length, in pixels of the full-size pictures")
+CAMERA = (FOCAL, option("--baseline-m", type=float, help="distance of the two cameras of these pairs, in metres"))
+DATA_ROOT = option(
+    "--data-root", help="folder for downloaded and rendered data; None: MONODEPTH_DATA, else datasets/ of the checkout "
+    "one stands in, else the user's cache folder",
+)  # fmt: skip
 SCENES = (
     DATA_ROOT,
-    option("--scenes", type=int, default=200, help="number of pairs to render, where they are rendered"),
+    option("--scenes", type=positive, default=200, help="number of pairs to render, where they are rendered"),
     option("--size", default=[256, 512], **SIZE),
-    option("--seed", type=int, default=0, help="of all random choices, rendered scenes included"),
+    option("--streets-seed", type=int, default=0, help="of rendered streets"),
 )
 
 
@@ -108,10 +83,11 @@ def device_of(args) -> torch.device:
     "Train on stereo pairs, or resume a run that was interrupted.",
     option("--data", default="motorcycle", help="motorcycle, streets, kitti2015, or a folder of pairs"),
     *map(config_option, fields(TrainConfig)),
-    option("--checkpoint-every", type=int, help="epochs between checkpoints; None: 25 for the motorcycle, else 1"),
     *SCENES,
     option("--rendered", type=int, default=0, help="streets to render and train on as well, with few-pairs"),
+    option("--no-pair-check", action="store_true", help="train even if all pairs looked at are no stereo pairs"),
     option("--no-augmentation", action="store_true", help="do not augment the pairs"),
+    option("--start-from", metavar="CHECKPOINT", help="train this network further; its options and --size are its own"),
     option("--encoder", default="scratch", choices=ENCODERS, help="of the network"),
     option("--width", type=float, default=1.0, help="factor of the network's channel counts"),
     option("--upsampling", default="nearest", choices=UPSAMPLINGS, help="in the decoder"),
@@ -126,17 +102,12 @@ def train(args) -> int:
     """`torchrun --nproc-per-node 2 -m monodepth_nb train ...` shares the work between two processes."""
     from monodepth_nb.course.report import write_run_figures
 
-    if args.checkpoint_every is None:  # an epoch of the motorcycle is a single step
-        args.checkpoint_every = 25 if args.data == "motorcycle" else 1
     config = TrainConfig(**{field.name: getattr(args, field.name) for field in fields(TrainConfig)})
-    with processes_of_torchrun():
+    with processes_of_torchrun(args.device):
         device = device_of(args)
-        check_size(torch.empty(1, 3, *args.size))
         seed_everything(args.seed)
         with first_process_first():  # it downloads and renders for all
-            # The network first: unavailable weights should be reported before a long download.
-            network = ("encoder", "width", "upsampling", "trainable_encoder", "weights", "edges")
-            model = DispResNet(**{name: getattr(args, name) for name in network})
+            model = network_of(args)  # first: unavailable weights should be reported before a long download
             data = training_data(args)
             recipe, validation = follow_recipe(data, args)
         first = process_rank() == 0
@@ -145,6 +116,7 @@ def train(args) -> int:
         history = fit(
             model, recipe.data, config, validation_data=validation, truth_data=data.test, transform=recipe.transform,
             late_transform=recipe.late_transform, run_dir=args.run_dir, device=device,
+            on_mismatch="refuse",
         )  # fmt: skip
         if len(history) < config.epochs:
             return INTERRUPTED
@@ -152,6 +124,18 @@ def train(args) -> int:
             write_run_figures(args.run_dir, model, history, recipe.data, data.test)
             print(history.iloc[-1].to_string(float_format="%.4g"))
     return 0
+
+
+def network_of(args) -> torch.nn.Module:
+    """The network that the options of `train` describe. With `--start-from`, sets `args.size` to the network's."""
+    if args.start_from:
+        model = load_model(args.start_from)
+        args.size = list(model.size)
+        model.started_from = short_hash(checkpoint_file(args.start_from).read_bytes())  # part of the run's identity
+        return model
+    check_size(torch.empty(1, 3, *args.size))
+    names = ("encoder", "width", "upsampling", "trainable_encoder", "weights", "edges")
+    return DispResNet(**{name: getattr(args, name) for name in names})
 
 
 # ---- Using a trained network ----
@@ -163,26 +147,34 @@ def train(args) -> int:
     option("--data", default="kitti2015", help="kitti2015, or a folder with disp_noc_0 or disp_occ_0 beside image_2"),
     DATA_ROOT,
     option("--all", action="store_true", help="score all labelled scenes, not only those that `train` holds out"),
-    *CAMERA,
+    FOCAL,
+    option("--baseline-m", type=float, help="distance of the two cameras of the scored pictures, in metres"),
     DEVICE,
     option("--out", default="runs/evaluate", help="folder for tables and a figure"),
 )
 def evaluate(args) -> None:
     from monodepth_nb.course.report import write_report
-    from monodepth_nb.inference import load_network
+    from monodepth_nb.inference import load_network, training_baseline_m
 
-    network = load_network(args.checkpoint, device_of(args))
+    path, device = checkpoint_file(args.checkpoint), device_of(args)
+    network = load_network(path, device)
     size = tuple(network.size)
-    scored, baseline = scored_scenes(args, size)
-    label = f"{args.checkpoint} on {len(next(iter(scored.values())))} scenes of {Path(args.data).name}"
-    print(write_report(network, scored, size, args.out, label, baseline))
+    scored = scored_scenes(args, size)
+    fair = unbiased(path, network, scored.names())
+    if fair != path:
+        path, network = fair, load_network(fair, device)
+    baseline_m = training_baseline_m(network)
+    trained = f" (trained at a baseline of {baseline_m:g} m)" if baseline_m else ""
+    label = f"{path}{trained} on {scored.label}"
+    print(write_report(network, scored.scenes, size, args.out, label, scored.baseline, baseline_m))
 
 
 @command(
     "Predict the depth of photos.",
     option("photos", nargs="+", metavar="PHOTO", help="picture, or folder of pictures"),
-    option("--checkpoint", required=True, **CHECKPOINT),
-    *CAMERA,
+    option("--checkpoint", **CHECKPOINT | {"help": f"{CHECKPOINT['help']}; None: the network that ships"}),
+    FOCAL,
+    option("--baseline-m", type=float, help="distance of the cameras of the training pairs, in metres, if not stored"),
     DEVICE,
     option("--ply", action="store_true", help="also write a coloured point cloud; needs --focal-px and --baseline-m"),
     option("--out", default="runs/predict", help="folder for the results"),
@@ -190,11 +182,13 @@ def evaluate(args) -> None:
 def predict(args) -> int:
     from monodepth_nb import inference
 
+    photos = inference.find_photos(args.photos)
+    network = inference.load_network(args.checkpoint, device_of(args))
+    if args.baseline_m is None and args.focal_px is not None:
+        args.baseline_m = inference.training_baseline_m(network)
     if (args.focal_px is None) != (args.baseline_m is None):
         raise ValueError("depth in metres needs both --focal-px and --baseline-m; omit both for relative disparity")
     camera = None if args.focal_px is None else inference.Camera(args.focal_px, args.baseline_m)
-    photos = inference.find_photos(args.photos)
-    network = inference.load_network(args.checkpoint, device_of(args))
     failures = inference.predict_photos(network, photos, args.out, tuple(network.size), camera, args.ply)
     for message in failures.values():
         print(f"error: {message}", file=sys.stderr)
@@ -205,11 +199,10 @@ def predict(args) -> int:
 
 @command(
     "Write a checkpoint as ONNX, which runs without this package.",
-    option("checkpoint", metavar="CHECKPOINT", help="best.pt or last.pt of a run"),
+    option("checkpoint", metavar="CHECKPOINT", help="run folder (its best.pt), or .pt file of a run"),
     option("--out", default="network.onnx", help="file to write"),
 )
 def export(args) -> None:
-    from monodepth_nb.checkpoints import load_model
     from monodepth_nb.onnx_export import export_onnx
 
     network = load_model(args.checkpoint)
@@ -232,7 +225,8 @@ def download(args) -> None:
 @command(
     "Train a segmentation network on rendered streets.",
     *SCENES,
-    option("--epochs", type=int, default=20, help="passes over the scenes"),
+    option("--epochs", type=positive, default=20, help="passes over the scenes"),
+    option("--seed", type=int, default=0, help="of the weights, and of order and augmentation"),
     option("--size", default=[128, 256], **SIZE),
     option("--out", default="runs/segmenter", help="folder for weights, table and picture"),
 )
@@ -240,21 +234,47 @@ def train_segmenter(args) -> None:
     """Trains on four fifths of the scenes and scores on the rest."""
     from monodepth_nb.streets.segmenter import train_on_streets
 
-    root = streets_of(args, args.scenes, args.seed)
+    root = streets_of(args, args.scenes, args.streets_seed)
     table = train_on_streets(root, args.out, tuple(args.size), args.epochs, seed=args.seed)
     print("intersection over union on unseen scenes")
     print(table.T.to_string(float_format="%.3f"))
 
 
-@command("Measure training steps and predictions on this machine, next to plainer ways of doing them.", DEVICE)
+@command(
+    "Measure training steps and predictions on this machine, next to plainer ways of doing them.",
+    option("--reference", help="compare with this Python file only, see benchmark.against_reference"),
+    DEVICE,
+)
 def benchmark(args) -> None:
     from monodepth_nb import benchmark as timing
     from monodepth_nb.course.results import device_name
 
     device = device_of(args)
     print(f"device: {device_name(device)}, torch {torch.__version__}")
+    if args.reference:
+        ratios = timing.against_reference(args.reference, device)
+        print(f"Times faster, or smaller, than {args.reference}\n{ratios.to_string(float_format='%.2f')}")
+        return
     print(timing.benchmark(device).T.to_string(header=False, float_format="{:.4g}".format))
     print(f"\nTimes faster\n{timing.ratios(device).to_string(float_format='%.2f')}")
+
+
+@command(
+    "Run everything that only a GPU can show, and write one report. Without a GPU, say so.",
+    option("--data", type=Path, help="folder of pairs to train on with the few-pairs recipe; None: leave that out"),
+    option("--labelled", type=Path, help="folder with ground truth, to score that network on"),
+    option("--reference", type=Path, help="Python file to compare with, see benchmark.against_reference"),
+    option("--minutes", type=float, default=8, help="limit of time"),
+    option("--out", type=Path, default="runs/gpu", help="folder for report.md, logs and runs"),
+)
+def gpu_check(args) -> int:
+    from monodepth_nb import gpu_check as gpu
+
+    if not torch.cuda.is_available():
+        print("There is no GPU here, so there is nothing to check.")
+        return 0
+    out, *given = (path and path.resolve() for path in (args.out, args.data, args.labelled, args.reference))
+    return 0 if gpu.check(gpu.parts(out, *given), args.minutes, out) else 1
 
 
 @command(
@@ -280,4 +300,5 @@ def colab(args) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, HANDLER)
     sys.exit(main())

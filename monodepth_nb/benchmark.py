@@ -3,16 +3,18 @@
 Seconds depend on the machine and its load. Ratios are more robust, because what is compared is interleaved.
 """
 
+import runpy
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
 
 from monodepth_nb.losses import MonodepthLoss
-from monodepth_nb.machine import autocast_dtype
+from monodepth_nb.machine import autocast, autocast_dtype
 from monodepth_nb.networks import ENCODERS, DispResNet
 from monodepth_nb.pretrained import cached_features
 from monodepth_nb.training import TrainConfig, Trainer, seed_everything
@@ -24,11 +26,14 @@ Step = Callable[[], None]
 
 
 def make_training_step(
-    batch_size: int = 1, height: int = 256, width: int = 512, device="cpu", model: nn.Module | None = None
+    batch_size: int = 1, height: int = 256, width: int = 512, device="cpu", model: nn.Module | None = None, **config
 ) -> Step:
-    """A function that runs one complete training step on random pairs; model: default: the full-width network."""
+    """A function that runs one complete training step on random pairs.
+
+    model: default: the full-width network; config: further fields of `TrainConfig`
+    """
     device = torch.device(device)
-    trainer = Trainer(model or DispResNet(), TrainConfig(batch_size=batch_size), MonodepthLoss(), device)
+    trainer = Trainer(model or DispResNet(), TrainConfig(batch_size=batch_size, **config), MonodepthLoss(), device)
     left, right = torch.rand(2, batch_size, 3, height, width, device=device)
     trainer.model.train()
 
@@ -49,7 +54,7 @@ def prediction_step(
 
     @torch.inference_mode()
     def step() -> None:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with autocast(device.type, dtype):
             model(image)
         finish(device)
 
@@ -99,6 +104,9 @@ def comparisons(device: torch.device) -> Iterator[tuple[str, Step, Step]]:
         what = f"step on one pair, {size[0]}x{size[1]}: features of a frozen {ENCODERS[encoder]} cached, not computed"
         with cached_features(once):
             yield what, *(make_training_step(1, *size, device, network) for network in (again, once))
+    if device.type == "cuda":
+        steps = (make_training_step(8, device=device, compile=compiled) for compiled in (False, True))
+        yield "step on 8 pairs, 256x512: network and loss compiled, not eager", *steps
     plain = prediction_step(DispResNet(), 1, (256, 512), device, torch.float32, torch.contiguous_format)
     for dtype in dict.fromkeys((torch.float32, autocast_dtype("auto", device), torch.bfloat16)):
         what = f"prediction of one image, 256x512: channels last, {dtype}, not plain eager float32"
@@ -108,3 +116,38 @@ def comparisons(device: torch.device) -> Iterator[tuple[str, Step, Step]]:
 def ratios(device: torch.device) -> pd.Series:
     """How many times faster the fast step of each of `comparisons` is."""
     return pd.Series({what: times_faster(slow, fast) for what, slow, fast in comparisons(device)})
+
+
+def against_reference(path: Path, device: torch.device, batch=8, size=(256, 512), width=1.0) -> pd.Series:
+    """How many times faster, and smaller in memory, training and prediction are than in another implementation.
+
+    path: Python file that defines `make_reference_step(batch_size, height, width, device)`, a function of no arguments
+    that runs a training step, and `ReferenceNet()`, its network
+    """
+    reference = runpy.run_path(str(path))
+
+    def ours() -> Step:
+        return make_training_step(batch, *size, device, DispResNet(width=width))
+
+    def theirs() -> Step:
+        return reference["make_reference_step"](batch_size=batch, height=size[0], width=size[1], device=str(device))
+
+    plain = {"dtype": torch.float32, "layout": torch.contiguous_format}
+    slow = prediction_step(reference["ReferenceNet"](), batch, size, device, **plain)
+    fast = prediction_step(DispResNet(width=width), batch, size, device, autocast_dtype("auto", device))
+    found = {"prediction": times_faster(slow, fast)}
+    del slow, fast  # they take memory, which is measured next
+    found["memory"] = peak_memory(theirs, device) / peak_memory(ours, device)
+    return pd.Series(found | {"training step": times_faster(theirs(), ours())})
+
+
+def peak_memory(make: Callable[[], Step], device: torch.device) -> float:
+    """Bytes that a GPU holds at most while a step is made and run; NaN elsewhere."""
+    if device.type != "cuda":
+        return float("nan")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    step = make()
+    for _ in range(WARM_UP):
+        step()
+    return torch.cuda.max_memory_allocated(device)

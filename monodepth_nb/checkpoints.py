@@ -6,19 +6,25 @@ history.csv   a row per epoch     best.pt   the network at its best epoch
 
 import json
 import os
+import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from monodepth_nb.networks import build_network
+from monodepth_nb.identity import changed_code, code_of, described, move_aside, names_of, short_hash
+from monodepth_nb.machine import process_count
+from monodepth_nb.networks import build_network, check_option
 
 FORMAT = "monodepth_nb checkpoint 1"
+EVERY_S = 120  # between checkpoints; a large one has 0.7 GB, and an epoch may take seconds
 # These do not change what is learnt, so they may differ when a run resumes.
-FREE_SETTINGS = ("metrics_every", "checkpoint_every", "compile", "workers", "batch_size")
+FREE_SETTINGS = ("metrics_every", "compile", "workers", "batch_size", "camera")
+MEASURED = ("validation", "truth")  # what is only measured may be added or left out, but not exchanged
 
 
 class CheckpointError(RuntimeError):
@@ -29,41 +35,108 @@ class CheckpointError(RuntimeError):
 
 
 def write_whole(path: Path, write) -> None:
-    """Call `write(temporary path)`, then rename in one step: a kill leaves the old file or the new."""
-    temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())  # else a power cut may leave the new name with no content
-    os.replace(temporary, path)
+    """Call `write(temporary path)`, then rename in one step: a kill leaves the old file or the new.
 
-
-def save(folder: Path, model: nn.Module, settings: dict, history: list[dict], parts: dict) -> None:
-    """Write history.csv and last.pt, and best.pt if the last row of `history` is the best of those saved.
-
-    parts: what else has a `state_dict`, by name
+    Raises OSError, which names file and remedy, if the disk is full or the folder is not writable; the old file stays.
     """
-    weights = {
-        "format": FORMAT,
-        "arguments": getattr(model, "arguments", None),  # of its constructor
-        "model": model.state_dict(),
-        "settings": settings,
-        "history": history,
-        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy")},
-    }
-    states = {name: part.state_dict() for name, part in parts.items()}
-    everything = weights | states
-    write_whole(folder / "history.csv", lambda path: pd.DataFrame(history).to_csv(path, index=False))
-    if to_minimise(history[-1]) < best_so_far(folder):
-        write_whole(folder / "best.pt", lambda path: torch.save(weights, path))
-    # Last of all: if a kill comes first, this epoch is done again, and so are the other files.
-    write_whole(folder / "last.pt", lambda path: torch.save(everything, path))
+    temporary = path.with_name(path.name + ".part")
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the new name with no content
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)  # it may fill the disk
+        if isinstance(error, OSError) or "inline_container" in str(error):  # torch.save raises RuntimeError
+            reason = getattr(error, "strerror", None) or "is the disk full?"
+            remedy = "free some space there, or choose another folder"
+            raise OSError(f"{path} cannot be written ({reason}): {remedy}") from error
+        raise
 
 
-def best_so_far(folder: Path) -> float:
-    """The loss of best.pt; infinite before the first checkpoint of a run, even if an older run has left a best.pt."""
-    if not ((folder / "last.pt").exists() and (folder / "best.pt").exists()):
+class RunFolder:
+    """The folder of a run, its settings, and what its checkpoints hold: the network and other `parts` with a state."""
+
+    def __init__(self, folder: Path, model: nn.Module, settings: dict, parts: dict):
+        self.folder, self.model, self.settings, self.parts = folder, model, settings, parts
+        self.best: dict = {}  # weights of the best epoch, in memory until the next checkpoint
+        self.best_loss, self.best_epochs, self.best_is_new = float("inf"), 0, False
+        self.written_at = time.monotonic()
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.settings, indent=2) + "\n"
+        write_whole(self.folder / "config.json", lambda path: path.write_text(text))
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self.written_at >= EVERY_S
+
+    def keep_best(self, history: list[dict]) -> None:
+        """Copy the weights if the last row of `history` is the best so far."""
+        loss = to_minimise(history[-1])
+        if loss < self.best_loss:
+            self.best_loss, self.best_epochs, self.best_is_new = loss, len(history), True
+            for name, tensor in self.model.state_dict().items():
+                if name not in self.best:
+                    self.best[name] = torch.empty_like(tensor, device="cpu")
+                self.best[name].copy_(tensor)
+
+    def write(self, history: list[dict]) -> None:
+        """Write history.csv, best.pt if there is a better one than before, and last.pt."""
+        common = {
+            "format": FORMAT,
+            "arguments": getattr(self.model, "arguments", None),  # of its constructor
+            "settings": self.settings,
+            "versions": {name: version(name) for name in ("torch", "torchvision", "numpy")},
+        }
+        write_whole(self.folder / "history.csv", lambda path: pd.DataFrame(history).to_csv(path, index=False))
+        if self.best_is_new:
+            best = common | {"model": self.best, "history": history[: self.best_epochs]}
+            write_whole(self.folder / "best.pt", lambda path: torch.save(best, path))
+            self.best_is_new = False
+        last = common | {"model": self.model.state_dict(), "history": history}
+        last |= {name: part.state_dict() for name, part in self.parts.items()}
+        # Last of all: if a kill comes first, these epochs are done again, and so are the other files.
+        write_whole(self.folder / "last.pt", lambda path: torch.save(last, path))
+        self.written_at = time.monotonic()
+
+    def resume(self, on_mismatch: str = "restart") -> list[dict]:
+        """Restore network and parts from last.pt and return its history; [] if there is none.
+
+        on_mismatch: if it is of another run, whose code, network, data or settings differ: "refuse" raises
+                     CheckpointError, "restart" moves the folder aside, says so in one line, and returns []
+        More epochs may be asked for if neither the schedule nor the recipe depends on their number.
+        """
+        check_option("on_mismatch", on_mismatch, ("restart", "refuse"))
+        path = self.folder / "last.pt"
+        if not path.exists():
+            return []
+        state = load(path)
+        changes = "; ".join(differences(state["settings"], self.settings, len(state["history"])))
+        if changes and on_mismatch == "refuse":
+            remedy = "use what it was made with, or another folder, or delete that one"
+            raise CheckpointError(f"{self.folder} holds another run: {changes}: {remedy}")
+        if changes:
+            print(f"{self.folder}: {changes}: starting afresh; the old run is kept in {move_aside(self.folder)}")
+            return []
+        if missing := self.parts.keys() - state.keys():
+            problem = f"{path} is a copy of a best.pt, without {', '.join(sorted(missing))}"
+            raise CheckpointError(f"{problem}: delete it, and start a new run from those weights")
+        load_weights(self.model, state, path)
+        for name, part in self.parts.items():
+            if state[name]:  # a gradient scaler has none where none is needed
+                part.load_state_dict(state[name])
+        self.best_loss = best_loss_of(self.folder, self.settings)
+        return state["history"]
+
+
+def best_loss_of(folder: Path, settings: dict) -> float:
+    """The loss of best.pt; infinite without one, and if other validation pairs, or none, have chosen it."""
+    if not (folder / "best.pt").exists():
         return float("inf")
-    return to_minimise(load(folder / "best.pt", mmap=True)["history"][-1])
+    state = load(folder / "best.pt", mmap=True)
+    same = state["settings"].get("validation") == settings["validation"]
+    return to_minimise(state["history"][-1]) if same else float("inf")
 
 
 def to_minimise(row: dict) -> float:
@@ -73,12 +146,17 @@ def to_minimise(row: dict) -> float:
 # ---- Reading ----
 
 
+def checkpoint_file(path: str | Path) -> Path:
+    """The file itself, where `path` is a run folder its best.pt."""
+    return Path(path) / "best.pt" if Path(path).is_dir() else Path(path)
+
+
 def load(path: str | Path, mmap: bool = False) -> dict:
     """The content of a checkpoint, on the CPU; mmap: tensors are read when used.
 
     Raises FileNotFoundError and CheckpointError.
     """
-    path = Path(path)
+    path = checkpoint_file(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: pass the last.pt or best.pt of a run folder")
     try:
@@ -93,7 +171,9 @@ def load(path: str | Path, mmap: bool = False) -> dict:
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
-    """Rebuild the network of a checkpoint, in eval mode; its `size` is the (height, width) it was trained at.
+    """Rebuild the network of a checkpoint, in eval mode; `size` is the (height, width) it was trained at.
+
+    Its `settings` are those of the run.
 
     Raises FileNotFoundError and CheckpointError.
     """
@@ -102,7 +182,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Modul
         raise CheckpointError(f"{path} does not say how to build its network: build it and load load(path)['model']")
     model = build_network(state["arguments"])
     load_weights(model, state, path)
-    model.size = tuple(state["settings"]["image_size"])
+    model.settings, model.size = state["settings"], tuple(state["settings"]["image_size"])
     return model.to(device, memory_format=torch.channels_last).eval()  # predicts faster, also on CPUs
 
 
@@ -116,52 +196,85 @@ def load_weights(model: nn.Module, state: dict, path: Path) -> None:
         ) from error
 
 
-def resume(folder: Path, model: nn.Module, settings: dict, parts: dict) -> list[dict]:
-    """Restore model and `parts` from last.pt and return its history; [] if there is no last.pt.
+# ---- Which run it is ----
 
-    Raises CheckpointError if the run had another network or other settings. More epochs may be asked for if neither
-    the schedule nor the recipe depends on their number.
+
+def settings_of(
+    model: nn.Module, config, loss: nn.Module, transforms: tuple, train_data, validation_data=None, truth_data=None
+) -> dict:
+    """What a run depends on, for `RunFolder`. Only the product of batch size and processes matters.
+
+    transforms: the first and the late one
     """
-    path = folder / "last.pt"
-    if not path.exists():
-        return []
-    state = load(path)
-    network = {"network": getattr(model, "arguments", None)}
-    before = state["settings"] | {"network": state["arguments"]}
-    require_same_settings(before, settings | network, len(state["history"]), folder)
-    load_weights(model, state, path)
-    for name, part in parts.items():
-        if state[name]:  # a gradient scaler has none where none is needed
-            part.load_state_dict(state[name])
-    return state["history"]
+    package = (type(m).__module__.partition("monodepth_nb.") for m in (*model.modules(), loss))
+    frozen = (p.detach().double().abs().sum().item() for p in model.parameters() if not p.requires_grad)
+    arguments = getattr(model, "arguments", None) or {}
+    trunk = Path(str(arguments.get("weights", "")).removeprefix("streets:"))
+    settings = asdict(config)
+    settings |= {
+        "pairs_per_step": process_count() * config.batch_size,
+        "code": code_of("training", "data.kitti", "data.motorcycle", *sorted({m[2] for m in package} - {""})),
+        "network": {"class": described(type(model))} | arguments,
+        "layers": short_hash([described(type(m)) for m in model.modules()]),
+        "frozen_weights": f"{sum(frozen):.6g}",
+        "segmenter": short_hash(trunk.read_bytes()) if trunk.is_file() else None,
+        "started_from": getattr(model, "started_from", None),  # the trained network that `--start-from` names
+        "loss": described(loss),
+        "transform": described(transforms[0]),
+        "late_transform": described(transforms[1]),
+        "training_pairs": len(train_data),
+        "names": short_hash([described(type(train_data)), names_of(train_data)]),
+        "image_size": list(train_data[0]["left"].shape[1:]),
+        "colours": colours(train_data),
+        "validation": names_of(validation_data) if validation_data else None,
+        "truth": names_of(truth_data) if truth_data else None,
+        "camera": camera((truth_data or train_data)[0]),
+    }
+    return settings
 
 
-def require_same_settings(old: dict, new: dict, epochs_done: int, folder: Path) -> None:
-    differing = {name for name in old | new if old.get(name) != new.get(name)} - set(FREE_SETTINGS)
-    lengthenable = new["schedule"] == "constant" and new["recipe"] == "course"
-    if lengthenable and new["epochs"] >= epochs_done:
-        differing.discard("epochs")
-    if differing:
-        lines = [f"{name} {old.get(name)} (asked for: {new.get(name)})" for name in sorted(differing)]
-        if "epochs" in differing and not lengthenable:
-            lines.append("and schedule or recipe depend on the number of epochs, which therefore cannot change")
-        remedy = "use its settings, or another folder, or delete that one"
-        raise CheckpointError(f"{folder} holds a run with {', '.join(lines)}: {remedy}")
+def colours(data, count: int = 8) -> list[float]:
+    """Mean colours of both views of pairs from the whole data set.
 
-
-def start_folder(folder: Path, settings: dict) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.json", lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))
-
-
-def settings_of(config, train_data, loss: nn.Module, transform, processes: int) -> dict:
-    """The settings that identify a run. Only the product of batch size and processes matters.
-
-    The mean colour of the first picture identifies the data. A checksum would not do, because machines differ in the
-    last bits of resized pictures.
+    They recognise pictures that were exchanged. A checksum would not do, because machines differ in the last bits of
+    resized and rendered pictures.
     """
-    first = train_data[0]["left"]
-    data = {"training_pairs": len(train_data), "image_size": list(first.shape[1:])}
-    data["first_picture"] = [round(colour.item(), 3) for colour in first.mean(dim=(1, 2))]
-    data |= {"loss": type(loss).__name__, "augmented": transform is not None}
-    return asdict(config) | data | {"pairs_per_step": processes * config.batch_size}
+    pairs = (data[i] for i in sorted(set(np.linspace(0, len(data) - 1, count).round().astype(int).tolist())))
+    return [round(c, 3) for pair in pairs for view in ("left", "right") for c in pair[view].mean(dim=(1, 2)).tolist()]
+
+
+def camera(sample) -> dict | None:
+    """Focal length, in pixels of a picture of that `width`, and baseline of the training pairs, if known."""
+    if not np.isfinite(sample.get("focal_px", np.nan)):
+        return None
+    width = sample.get("disparity_px", sample["left"]).shape[-1]
+    return {"focal_px": float(sample["focal_px"]), "baseline_m": float(sample["baseline_m"]), "width": width}
+
+
+def differences(old: dict, new: dict, epochs_done: int) -> list[str]:
+    """What keeps a run of settings `new` from resuming one of `old`."""
+    if "code" not in old and "code" in new:
+        return [changed_code({}, new["code"])]
+    lines, lengthenable = [], new["schedule"] == "constant" and new["recipe"] == "course"
+    for name in sorted((old | new).keys() - set(FREE_SETTINGS)):
+        before, now = old.get(name), new.get(name)
+        if alike(before, now) or (name in MEASURED and None in (before, now)):
+            continue
+        if name == "code":
+            lines.append(changed_code(before, now))
+        elif isinstance(before, dict) and isinstance(now, dict):
+            lines += [f"{name} {k} {before.get(k)} (asked for: {now.get(k)})" for k in now if before.get(k) != now[k]]
+        elif name != "epochs" or not lengthenable or now < epochs_done:
+            depends = " (schedule or recipe depend on it)" if name == "epochs" else ""
+            lines.append(f"{name} {shortened(before)} (asked for: {shortened(now)}){depends}")
+    return lines
+
+
+def alike(one, other) -> bool:
+    both_lists = isinstance(one, list) and isinstance(other, list) and len(one) == len(other)
+    numbers = both_lists and all(isinstance(value, float) for value in one + other)
+    return np.allclose(one, other, rtol=0, atol=2e-3) if numbers else one == other
+
+
+def shortened(value, length: int = 160) -> str:
+    return str(value) if len(str(value)) <= length else f"{str(value)[:length]}... #{short_hash(value)}"

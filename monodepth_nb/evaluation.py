@@ -1,4 +1,15 @@
-"""Scores against ground truth (Eigen et al. 2014; KITTI stereo 2015), one value per image."""
+"""Scores against ground truth (Eigen et al. 2014; KITTI stereo 2015), one value per image.
+
+Two protocols turn disparity into depth. They differ in the camera and in what happens to far truth:
+
+"metres"     the camera of the pictures (KITTI's calibration: 0.5327 m); truth and prediction lie within [0.001, 80] m
+"monodepth"  what Godard et al. 2017 published (`evaluate_kitti.py`, split "kitti"): on pictures of KITTI's widths its
+             table of focal lengths and 0.54 m, for truth and prediction alike; only the prediction is clamped. Rows
+             beside published ones need this protocol. Pictures of other widths keep their own camera.
+"""
+
+import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -6,10 +17,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from monodepth_nb.data.kitti import scene_blocks
+from monodepth_nb.data.kitti import FOCAL_PX_BY_WIDTH, KITTI_BASELINE_M, KITTI_HEIGHTS
+from monodepth_nb.data.sample import check_camera
 from monodepth_nb.data.transforms import resize
 
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
+PROTOCOLS = ("metres", "monodepth")
+BATCH = 8  # images that a network predicts at once
+SAME_RIG = 0.02  # KITTI's rounded baseline and its calibrations differ by 1.4 %
 
 # Trained on 29,000 pairs of KITTI raw (K); on the 200 labelled pairs of KITTI 2015 unless `source` (arXiv number) says
 # otherwise; NaN = not given there. Two runs of one method differ by 2 % of AbsRel and 0.7 points of D1.
@@ -23,37 +38,58 @@ PUBLISHED = pd.DataFrame(
 ).set_index("method")
 
 
-def disparity_metrics(prediction_px, truth_px, focal_px: float, baseline_m: float) -> dict[str, float]:
+def disparity_metrics(
+    prediction_px, truth_px, focal_px: float, baseline_m: float, protocol: str = "metres"
+) -> dict[str, float]:
     """Compare a disparity map with ground truth over the pixels whose truth is finite and positive.
 
     prediction_px, truth_px: (H, W) arrays or tensors, disparity in pixels of the full-size image
-    focal_px, baseline_m:    turn disparity into depth, see `to_depth_m`
+    focal_px, baseline_m:    turn disparity into depth, see `to_depth_m`; NaN if unknown, then depth scores are NaN too
+    protocol:                one of PROTOCOLS, see above
     returns: abs_rel, sq_rel (m), rmse (m), rmse_log, a1, a2, a3 (shares with ratio < 1.25, 1.25^2, 1.25^3);
              epe (px); d1_all (percent of pixels wrong by >= 3 px and >= 5 %)
-    Raises ValueError if the sizes differ, the prediction is not finite, or no pixel has ground truth.
+    Raises ValueError if the sizes differ, the prediction is not finite, no pixel has ground truth, or the camera is
+    impossible.
     """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     prediction, truth = (np.asarray(x, dtype=np.float64) for x in (prediction_px, truth_px))
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction is {prediction.shape}, ground truth {truth.shape}; resize the prediction first")
     valid = np.isfinite(truth) & (truth > 0)
     if not valid.any():
         raise ValueError("no pixel of this image has ground truth (all are NaN, infinite or not positive)")
+    if protocol == "monodepth" and truth.ndim == 2 and truth.shape[1] in FOCAL_PX_BY_WIDTH:
+        focal_px, baseline_m = FOCAL_PX_BY_WIDTH[truth.shape[1]], KITTI_BASELINE_M
+    if not np.isnan(focal_px * baseline_m):
+        check_camera(focal_px, baseline_m)
     prediction, truth = prediction[valid], truth[valid]
     if not np.isfinite(prediction).all():
         raise ValueError("the predicted disparity contains NaN or infinity; training has probably diverged")
     depth, true_depth = (to_depth_m(d, focal_px, baseline_m) for d in (prediction, truth))
-    ratio = np.maximum(depth / true_depth, true_depth / depth)
+    if protocol == "monodepth":
+        true_depth = focal_px * baseline_m / truth
     error_px = np.abs(prediction - truth)
-    scores = {
-        "abs_rel": np.mean(np.abs(depth - true_depth) / true_depth),
-        "sq_rel": np.mean((depth - true_depth) ** 2 / true_depth),
-        "rmse": np.sqrt(np.mean((depth - true_depth) ** 2)),
-        "rmse_log": np.sqrt(np.mean((np.log(depth) - np.log(true_depth)) ** 2)),
-        **{f"a{power}": np.mean(ratio < 1.25**power) for power in (1, 2, 3)},
-        "epe": error_px.mean(),
-        "d1_all": 100 * np.mean((error_px >= 3) & (error_px >= 0.05 * truth)),
-    }
+    d1_all = 100 * np.mean((error_px >= 3) & (error_px >= 0.05 * truth))
+    scores = depth_errors(depth, true_depth) | {"epe": error_px.mean(), "d1_all": d1_all}
     return {name: float(score) for name, score in scores.items()}
+
+
+def fitting_protocol(size: tuple[int, int]) -> str:
+    """The protocol for pictures of a (height, width): the published one for KITTI's."""
+    return "monodepth" if size[0] in KITTI_HEIGHTS and size[1] in FOCAL_PX_BY_WIDTH else "metres"
+
+
+def depth_errors(depth: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """The depth scores of `disparity_metrics`, of depths in metres; NaN where these are."""
+    ratio = np.maximum(depth / truth, truth / depth)
+    return {
+        "abs_rel": np.mean(np.abs(depth - truth) / truth),
+        "sq_rel": np.mean((depth - truth) ** 2 / truth),
+        "rmse": np.sqrt(np.mean((depth - truth) ** 2)),
+        "rmse_log": np.sqrt(np.mean((np.log(depth) - np.log(truth)) ** 2)),
+        **{f"a{k}": np.mean(np.where(np.isnan(ratio), np.nan, ratio < 1.25**k)) for k in (1, 2, 3)},
+    }
 
 
 def to_depth_m(disparity_px: np.ndarray, focal_px: float, baseline_m: float) -> np.ndarray:
@@ -61,6 +97,17 @@ def to_depth_m(disparity_px: np.ndarray, focal_px: float, baseline_m: float) -> 
     with np.errstate(divide="ignore"):
         depth = np.where(disparity_px > 0, focal_px * baseline_m / disparity_px, MAX_DEPTH_M)
     return np.clip(depth, MIN_DEPTH_M, MAX_DEPTH_M)
+
+
+def mostly_clamped(depth_m: np.ndarray) -> bool:
+    """Whether 90 % of the depths that `to_depth_m` gave lie on a limit, as with a baseline in millimetres."""
+    return bool(np.mean((depth_m <= MIN_DEPTH_M) | (depth_m >= MAX_DEPTH_M)) >= 0.9)
+
+
+def warn_of_clamp(what: str, stacklevel: int = 3) -> None:
+    question = "is the focal length in pixels and the baseline in metres, not millimetres?"
+    limits = f"{MIN_DEPTH_M:g} or {MAX_DEPTH_M:g} m, the limits of depth"
+    warnings.warn(f"almost all depths of {what} lie at {limits}: {question}", stacklevel=stacklevel)
 
 
 def to_pixels(disparity: Tensor, full_size: tuple[int, int]) -> np.ndarray:
@@ -102,114 +149,127 @@ def post_process(d_left: Tensor, d_mirrored: Tensor) -> Tensor:
     return at_left * d_mirrored + at_right * d_left + (1 - at_left - at_right) * middle
 
 
-def network_predictor(network, size: tuple[int, int], post: bool = False):
-    """A function of a sample that predicts its disparity in pixels, at the ground truth's size.
+class Predictor:
+    """Predicts a sample's disparity in pixels at its ground truth's size.
 
-    size: (height, width) of the images that the network gets
+    maps: samples -> an (h, w) tensor for each, fractions of the width
     """
 
-    def predict(sample) -> np.ndarray:
-        disparity = left_disparity(network, resize(sample["left"], size)[None], post)[0]
-        return to_pixels(disparity, sample["disparity_px"].shape)
+    def __init__(self, maps):
+        self.maps = maps
 
-    return predict
+    def __call__(self, sample) -> np.ndarray:
+        return next(self.many([sample]))
+
+    def many(self, samples: list):
+        """Predict samples as one batch."""
+        for sample, disparity in zip(samples, self.maps(samples), strict=True):
+            yield to_pixels(disparity, sample["disparity_px"].shape)
+
+
+def network_predictor(network, size: tuple[int, int], post: bool = False, baseline_m: float | None = None) -> Predictor:
+    """The predictions of a network, see `left_disparity`.
+
+    size:       (height, width) of the images that the network gets
+    baseline_m: of the pairs that it was trained on. Where a sample's cameras are closer together or farther apart (by
+                more than SAME_RIG), its disparity is that much smaller or larger. None: never
+    """
+
+    def scale(sample) -> float:
+        ratio = sample.get("baseline_m", np.nan) / (baseline_m or np.nan)
+        return ratio if abs(ratio - 1) > SAME_RIG else 1.0
+
+    def maps(samples) -> list[Tensor]:
+        images = torch.stack([resize(sample["left"], size) for sample in samples])
+        disparities = left_disparity(network, images, post)
+        return [scale(sample) * disparity for sample, disparity in zip(samples, disparities, strict=True)]
+
+    return Predictor(maps)
 
 
 def cached(predict):
-    """`predict`, called once per sample name: for scoring one data set in several ways."""
-    predictions = {}
+    """`predict`, called once per sample name: for scoring one data set in several ways.
 
-    def recall(sample) -> np.ndarray:
-        if sample["name"] not in predictions:
-            predictions[sample["name"]] = predict(sample)
-        return predictions[sample["name"]]
-
-    return recall
-
-
-# ---- Image-independent baselines ----
-
-GRID = (96, 320)  # rows, columns: the baselines' size
-
-
-class PixelMeanBaseline:
-    """Image-independent baseline: the mean disparity of each pixel position over the ground truth of `dataset`.
-
-    Called with a sample, it predicts pixels at the size of the sample's ground truth. `disparity` is the mean on
-    GRID, as a fraction of the width; cells without any ground truth (the sky) take the nearest cell's value.
-
-    leave_out: for a sample of `dataset`, average only over scenes of other drives. This is for labelled data that is
-               scored as a whole and not trained on, as in the paper's Table 1: there is no training ground truth, and
-               the mean must not contain the scene that it is scored on.
-    Raises ValueError if there is no ground truth at all.
+    Of a network, the maps are kept at its own size: at full size those of KITTI would take 0.4 GB.
     """
+    known = {}
+    maps = predict.maps if isinstance(predict, Predictor) else partial(map, predict)
 
-    def __init__(self, dataset, leave_out: bool = False):
-        names, grids = [], []
-        for sample in dataset:
-            names.append(sample["name"])
-            grids.append(truth_on_grid(sample))
-        total = sum(grids, np.zeros((2, *GRID)))
-        self.disparity, self.without = mean_of_cells(total), {}
-        blocks = scene_blocks(names) if leave_out else []
-        if len(blocks) == 1:  # a single drive: leave out only the image itself
-            blocks = [[i] for i in blocks[0]]
-        for block in blocks:
-            others = mean_of_cells(total - sum(grids[i] for i in block))
-            self.without |= {names[i]: others for i in block}
+    def recall(samples) -> list:
+        if new := [sample for sample in samples if sample["name"] not in known]:
+            known.update(zip((sample["name"] for sample in new), maps(new), strict=True))
+        return [known[sample["name"]] for sample in samples]
 
-    def __call__(self, sample) -> np.ndarray:
-        disparity = self.without.get(sample["name"], self.disparity)
-        return to_pixels(torch.from_numpy(disparity), sample["disparity_px"].shape)
+    return Predictor(recall) if isinstance(predict, Predictor) else lambda sample: recall([sample])[0]
 
 
-def truth_on_grid(sample) -> np.ndarray:
-    """(2, *GRID): mean of the known disparities in each cell, as a fraction of the width, and 1; both 0 if none is."""
-    truth = np.asarray(sample["disparity_px"], dtype=np.float64)
-    y, x = np.nonzero(np.isfinite(truth) & (truth > 0))
-    (h, w), (rows, columns) = truth.shape, GRID
-    cells = (y * rows // h) * columns + x * columns // w
-    total, count = (np.bincount(cells, v, rows * columns).reshape(GRID) for v in (truth[y, x] / w, np.ones(len(x))))
-    return np.stack((total / count.clip(1), count > 0))  # so every image has the same weight, whatever its size
-
-
-def mean_of_cells(sums_and_counts: np.ndarray) -> np.ndarray:
-    """(2, h, w) sum and count -> (h, w) float32 mean; empty cells take the value of the nearest other cell."""
-    from scipy.ndimage import distance_transform_edt  # comes with scikit-image
-
-    total, count = sums_and_counts
-    if not (count > 0.5).any():
-        raise ValueError("no pixel has ground truth, so there is no mean: pass a labelled data set of several scenes")
-    nearest = distance_transform_edt(count < 0.5, return_distances=False, return_indices=True)
-    return (total[tuple(nearest)] / count[tuple(nearest)]).astype(np.float32)
+def predictions(predict, dataset):
+    """Each sample of a labelled data set with its prediction, in order; few are in memory at a time."""
+    many = getattr(predict, "many", partial(map, predict))
+    for start in range(0, len(dataset), BATCH):
+        samples = [dataset[i] for i in range(start, min(start + BATCH, len(dataset)))]
+        if missing := [sample["name"] for sample in samples if "disparity_px" not in sample]:
+            raise ValueError(f"{missing[0]} has no ground truth: read the data set with truth='occ' or 'noc'")
+        yield from zip(samples, many(samples), strict=True)
 
 
 # ---- Tables ----
 
 
-def score_sample(predict, sample) -> dict[str, float]:
-    """`disparity_metrics` of one sample; errors name it."""
-    if "disparity_px" not in sample:
-        raise ValueError(f"{sample['name']} has no ground truth: read the data set with truth='occ' or 'noc'")
-    prediction, truth, camera = predict(sample), sample["disparity_px"], (sample["focal_px"], sample["baseline_m"])
+def score_sample(prediction, sample, protocol: str = "metres", pixels=...) -> dict[str, float]:
+    """`disparity_metrics` of one sample, or of its `pixels`, a mask; errors name it."""
+    prediction, truth = (np.asarray(x)[pixels] for x in (prediction, sample["disparity_px"]))
     try:
-        scores = disparity_metrics(prediction, truth, *camera)
+        scores = disparity_metrics(prediction, truth, *camera_of(sample), protocol)
         if offset := sample.get("doffs_px"):  # depth = focal * baseline / (disparity + offset), see `motorcycle`
-            depth = disparity_metrics(prediction + offset, truth + offset, *camera)
+            depth = disparity_metrics(prediction + offset, truth + offset, *camera_of(sample), protocol)
             scores = depth | {name: scores[name] for name in ("epe", "d1_all")}
         return scores
     except ValueError as error:
         raise ValueError(f"{sample['name']}: {error}") from error
 
 
-def evaluate(predict, dataset) -> pd.DataFrame:
-    """`disparity_metrics` of every sample, one row each, after its `name`.
+def camera_of(sample) -> tuple[float, float]:
+    """Focal length in pixels and baseline in metres; NaN where unknown."""
+    return sample.get("focal_px", np.nan), sample.get("baseline_m", np.nan)
+
+
+def true_depth_m(sample) -> np.ndarray:
+    return to_depth_m(np.asarray(sample["disparity_px"]) + sample.get("doffs_px", 0), *camera_of(sample))
+
+
+def has_truth(sample) -> np.ndarray:
+    """(H, W): the pixels whose disparity is known."""
+    truth = np.asarray(sample["disparity_px"])
+    return np.isfinite(truth) & (truth > 0)
+
+
+def evaluate(predict, dataset, protocol: str = "metres") -> pd.DataFrame:
+    """`disparity_metrics` of every sample, one row each, after its `name` and the `protocol`.
 
     predict: sample -> (H, W) disparity in pixels at the ground truth's size, e.g. `network_predictor(...)` or a
              `PixelMeanBaseline`
+    The index is the sample's place in `dataset`: a sample without a pixel of ground truth is named and has no row.
+    Raises ValueError if none has.
     """
-    rows = tqdm(dataset, desc="scoring", unit="image", leave=False, delay=2)
-    return pd.DataFrame([{"name": sample["name"]} | score_sample(predict, sample) for sample in rows])
+    rows, blank, clamped = {}, [], 0
+    bar = tqdm(predictions(predict, dataset), desc="scoring", unit="image", total=len(dataset), leave=False, delay=2)
+    for i, (sample, prediction) in enumerate(bar):
+        known = has_truth(sample)
+        if known.any():
+            scores = score_sample(prediction, sample, protocol)
+            rows[i] = {"name": sample["name"], "protocol": protocol} | scores
+            clamped += mostly_clamped(true_depth_m(sample)[known])
+        else:
+            blank.append(sample["name"])
+    if blank:
+        text = f"no pixel has ground truth in {len(blank)} of {len(dataset)} images ({', '.join(blank[:3])} ...)"
+        if not rows:
+            raise ValueError(f"{text}: nothing can be scored")
+        warnings.warn(f"{text}: these are not scored", stacklevel=2)
+    if clamped > len(rows) / 2:
+        warn_of_clamp("the ground truth")
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def bootstrap_interval(values, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
@@ -221,18 +281,17 @@ def bootstrap_interval(values, seed: int = 0, resamples: int = 2000) -> tuple[fl
 
 
 def error_by_mask(predict, dataset, masks) -> pd.DataFrame:
-    """Errors over all pixels of the data set in each mask; masks: sample -> {name: (H, W) bool}.
+    """Errors over all pixels of the data set in each mask, protocol "metres"; masks: sample -> {name: (H, W) bool}.
 
     returns: index = mask name; pixels, abs_rel, epe (px), d1_all (percent); NaN where a mask has no pixels
     """
     errors, sums = ["abs_rel", "epe", "d1_all"], {}
-    for sample in dataset:
-        truth, prediction = np.asarray(sample["disparity_px"], dtype=np.float64), predict(sample)
+    for sample, prediction in predictions(predict, dataset):
         for name, mask in masks(sample).items():
-            seen = np.asarray(mask) & np.isfinite(truth) & (truth > 0)
+            seen = np.asarray(mask) & has_truth(sample)
             sums.setdefault(name, np.zeros(4))
             if seen.any():
-                scores = disparity_metrics(prediction[seen], truth[seen], sample["focal_px"], sample["baseline_m"])
+                scores = score_sample(prediction, sample, pixels=seen)
                 sums[name] += seen.sum() * np.array([1, *(scores[error] for error in errors)])
     table = pd.DataFrame.from_dict(sums, orient="index", columns=["pixels", *errors])
     table[errors] = table[errors].div(table["pixels"], axis="index")
@@ -243,8 +302,8 @@ def error_by_distance(predict, dataset) -> pd.DataFrame:
     """`error_by_mask` for bands of true depth; the last one includes everything farther away."""
 
     def bands(sample):
-        depth = to_depth_m(np.asarray(sample["disparity_px"]), sample["focal_px"], sample["baseline_m"])
-        band = np.digitize(depth, (10, 20, 40))
+        depth = true_depth_m(sample)
+        band = np.where(np.isnan(depth), -1, np.digitize(depth, (10, 20, 40)))  # in none, where the camera is unknown
         return {name: band == i for i, name in enumerate(("0-10 m", "10-20 m", "20-40 m", "40-80 m"))}
 
     return error_by_mask(predict, dataset, bands)

@@ -1,10 +1,12 @@
 """The project's figures: one function per figure, each returning a matplotlib figure.
 
-Every quantity has one colour map and one fixed range, so panels and figures can be compared: disparity spans 0 to a
-tenth of the image width, the error 0 to a hundredth, and grey means "unknown". `label` names profile and data.
-Images are (3, H, W) tensors or (H, W, 3) arrays in [0, 1]; maps are (H, W).
+Every quantity has one colour map and one fixed range, so panels and figures can be compared: disparity spans a
+250th to a tenth of the image width on a logarithmic scale, the error 0 to a hundredth, and grey is "unknown".
+`label` names profile and data. Images are (3, H, W) tensors or (H, W, 3) arrays in [0, 1]; maps are (H, W).
 """
 
+from io import BytesIO
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
@@ -12,13 +14,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch.nn.functional as F
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+from PIL import Image
 from torch import Tensor
 
 from monodepth_nb.losses import warp_horizontal
 
-DISPARITY_COLOURS, DISPARITY_MAX = "magma", 0.1  # of the image width: 124 px on KITTI, 74 px on the motorcycle
+# Fractions of the image width; with KITTI's camera 78 and 3 m. Each doubling of the distance is one step of colour.
+DISPARITY_COLOURS, DISPARITY_MIN, DISPARITY_MAX = "magma", 0.004, 0.1
 ERROR_COLOURS, ERROR_MAX = "viridis", 0.01  # of the image width: 12 px on KITTI, 7 px on the motorcycle
 UNKNOWN = "0.82"  # light grey
 LEFT, RIGHT = "#2166ac", "#d6604d"
@@ -34,18 +39,31 @@ def _figure(width: float, height: float, layout: str = "constrained") -> Figure:
 
 
 class Panel(NamedTuple):
-    """One panel of `grid`: an image, or a map with its colours and its largest value."""
+    """One panel of `grid`: an image, or a map with its colours and their range."""
 
     values: Tensor | np.ndarray
     title: str
     colours: str | None = None  # None: an image
-    largest: float | None = None
+    range: Normalize | None = None
     shape: tuple[int, int] | None = None  # (H, W) to stretch an image of another size to
 
 
-def disparity_panel(values, title: str, largest: float | None = None) -> Panel:
-    """A map in pixels of its own width, or with `largest` = DISPARITY_MAX in fractions of the image width."""
-    return Panel(values, title, DISPARITY_COLOURS, largest or DISPARITY_MAX * np.shape(values)[1])
+def disparity_range(width: float = 1) -> Normalize:
+    """The logarithmic range of disparity colours, in pixels of an image of this width; 1: in fractions of it.
+
+    It clips: a disparity of 0 or less is infinitely far, not unknown.
+    """
+    return LogNorm(DISPARITY_MIN * width, DISPARITY_MAX * width, clip=True)
+
+
+def disparity_panel(values, title: str, width: float | None = None) -> Panel:
+    """A map in pixels of its own width, or of another; with `width` = 1 in fractions of the image width."""
+    return Panel(values, title, DISPARITY_COLOURS, disparity_range(width or np.shape(values)[1]))
+
+
+def error_panel(values, title: str) -> Panel:
+    """Absolute errors in pixels of the map's own width."""
+    return Panel(values, title, ERROR_COLOURS, Normalize(0, ERROR_MAX * np.shape(values)[1]))
 
 
 def grid(panels: list[Panel], columns: int, title: str, bars=(), width: float = 12) -> Figure:
@@ -55,7 +73,7 @@ def grid(panels: list[Panel], columns: int, title: str, bars=(), width: float = 
     height = rows * ((width - 1) / columns * min(h / w, 2) + 0.3) + 0.7  # an inch of the width for the colour bar
     fig = _figure(width, height, "compressed")
     draw_panels(fig.subplots(rows, columns, squeeze=False), panels, bars)
-    fig.suptitle(title, fontsize=12)
+    fig.suptitle(title, fontsize=12, parse_math=False)
     return fig
 
 
@@ -72,18 +90,28 @@ def draw_panels(axes: np.ndarray, panels: list[Panel], bars=()) -> None:
         ax.axis("off")
     for label, indices in bars:
         beside = [filled[i] for i in indices]
-        style = {"extend": "max", "shrink": 0.9, "pad": 0.015}
-        beside[-1].figure.colorbar(beside[-1].images[0], ax=beside, label=label, **style)
+        image, style = beside[-1].images[0], {"shrink": 0.9, "pad": 0.015}
+        is_log = isinstance(image.norm, LogNorm)
+        bar = beside[-1].figure.colorbar(image, ax=beside, label=label, extend="both" if is_log else "max", **style)
+        if is_log:
+            _plain_ticks(bar.ax.yaxis)
+
+
+def _plain_ticks(axis) -> None:
+    """Ticks at 1, 2, 3, 5, 10, ... on a logarithmic axis, which may have none otherwise."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5), numticks=20))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def _show(ax, panel: Panel) -> None:
     values, style = _array(panel.values), {}
     if panel.colours:
         cmap = matplotlib.colormaps[panel.colours].with_extremes(bad=UNKNOWN)
-        style = {"cmap": cmap, "vmin": 0, "vmax": panel.largest, "interpolation": "nearest"}
+        style = {"cmap": cmap, "norm": panel.range, "interpolation": "nearest"}
     h, w = panel.shape or values.shape[:2]
     ax.imshow(values, extent=(0, w, h, 0), **style)
-    ax.set_title(panel.title, fontsize=10)
+    ax.set_title(panel.title, fontsize=10, parse_math=False)  # a file name may hold "$"
 
 
 def _array(values) -> np.ndarray:
@@ -100,7 +128,7 @@ def _comparison(sample, prediction_px, title: str) -> list[Panel]:
         Panel(sample["left"], title, shape=truth.shape),
         disparity_panel(truth, "ground truth"),
         disparity_panel(prediction, "prediction"),
-        Panel(error, f"error, mean {np.nanmean(error):.1f} px", ERROR_COLOURS, ERROR_MAX * truth.shape[1]),
+        error_panel(error, f"error, mean {np.nanmean(error):.1f} px"),
     ]
 
 
@@ -112,15 +140,18 @@ def prediction_figure(sample, prediction_px, label: str) -> Figure:
 
 
 def best_median_worst(predict, dataset, scores, label: str) -> Figure:
-    """Columns: the images with the lowest, middle and highest AbsRel. Rows: image, truth, prediction, error.
+    """Columns: the images with the lowest, middle and highest AbsRel, or EPE where there are no metres.
 
-    scores: of `evaluation.evaluate`, row i = sample i
+    Rows: image, truth, prediction, error.
+
+    scores: of `evaluation.evaluate`, its index = places in `dataset`
     """
-    order = scores["abs_rel"].to_numpy().argsort()
+    metric, name = ("epe", "EPE") if scores["abs_rel"].isna().any() else ("abs_rel", "AbsRel")
+    order = scores[metric].to_numpy().argsort()
     columns = []
     for place, i in {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}.items():
-        sample, row = dataset[int(i)], scores.iloc[i]
-        title = f"{place}: {row['name']}, AbsRel {row['abs_rel']:.3f}"
+        sample, row = dataset[int(scores.index[i])], scores.iloc[i]
+        title = f"{place}: {row['name']}, {name} {row[metric]:.3f}"
         columns.append(_comparison(sample, predict(sample), title))
     panels = [panel for row in zip(*columns, strict=True) for panel in row]
     bars = [("disparity [px]", range(3, 9)), ("error [px]", range(9, 12))]
@@ -147,7 +178,7 @@ def two_by_two(train_image, train_disparity, test_image, test_disparity, label, 
     panels = []
     for title, (image, disparity) in rows.items():
         panels.append(Panel(image, title, shape=disparity.shape))
-        panels.append(disparity_panel(disparity, "predicted disparity", DISPARITY_MAX))
+        panels.append(disparity_panel(disparity, "predicted disparity", 1))
     bars = [("disparity [fraction of image width]", [1, 3])]
     return grid(panels, 2, f"Trained on, and never seen\n{label}", bars)
 
@@ -162,7 +193,7 @@ def reconstruction_figure(sample, disparity: Tensor, label: str) -> Figure:
     rebuilt = warp_horizontal(right[None], -d_left)[0]
     difference = (rebuilt - left).abs().mean(0)
     panels = [Panel(left, "left view"), Panel(rebuilt, "right view, warped")]
-    panels.append(Panel(difference, f"difference, mean {difference.mean():.3f}", "Greys", 0.5))
+    panels.append(Panel(difference, f"difference, mean {difference.mean():.3f}", "Greys", Normalize(0, 0.5)))
     bars = [("mean difference [0-1]", [2])]
     return grid(panels, 3, f"The left view, rebuilt from the right one\n{label}", bars)
 
@@ -172,22 +203,36 @@ def pairs_strip(samples, label: str, title: str = "Stereo pairs") -> Figure:
     panels = []
     for sample in samples:
         panels += [Panel(sample["left"], f"{sample['name']}, left"), Panel(sample["right"], "right")]
-    return grid(panels, 2, f"{title}\n{label}", width=9)
+    return grid(panels, 2, f"{title}\n{label}")
 
 
 def photo_sheet(picture, disparity, depth_m, label: str) -> Figure:
     """A photo, its relative disparity (fraction of the width) and, unless `depth_m` is None, its depth up to 80 m."""
     title = "relative disparity" if depth_m is not None else "relative disparity, no metres"
-    panels = [Panel(picture, "photo"), disparity_panel(disparity, title, DISPARITY_MAX)]
+    panels = [Panel(picture, "photo"), disparity_panel(disparity, title, 1)]
     bars = [("share of width", [1]), ("depth [m]", [2])]
     if depth_m is not None:
-        panels.append(Panel(depth_m, "depth", "viridis_r", 80))
+        panels.append(Panel(depth_m, "depth", "viridis_r", Normalize(0, 80)))
     return grid(panels, len(panels), label, bars[: len(panels) - 1])
 
 
 def colour_disparity(disparity: np.ndarray) -> np.ndarray:
-    """(H, W) disparity -> (H, W, 3) uint8 colours, black (0) to light yellow (`DISPARITY_MAX` and above)."""
-    return matplotlib.colormaps[DISPARITY_COLOURS](np.asarray(disparity) / DISPARITY_MAX, bytes=True)[..., :3]
+    """(H, W) fractions of the width -> (H, W, 3) uint8 colours, black (far) to light yellow (near), grey: unknown."""
+    cmap = matplotlib.colormaps[DISPARITY_COLOURS].with_extremes(bad=UNKNOWN)
+    return cmap(disparity_range()(np.ma.masked_invalid(disparity)), bytes=True)[..., :3]
+
+
+def write_animation(path: Path, frames: list[Figure], seconds: float = 0.3) -> None:
+    """The figures as a GIF that repeats; the last one stays longer."""
+    pictures = []
+    for frame in frames:
+        file = BytesIO()
+        frame.savefig(file, format="png", dpi=100)
+        pictures.append(Image.open(file).convert("RGB"))
+    palette = pictures[-1].quantize(255)  # one for all, so that only what changes takes space
+    pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    durations = [1000 * seconds] * (len(pictures) - 1) + [3000]
+    pictures[0].save(path, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
 
 
 # ---- Curves and runs ----
@@ -202,22 +247,20 @@ def loss_curves(history, label: str) -> Figure:
     long = history.melt("epoch", columns, var_name="column", value_name="loss").dropna()
     long[["data", "term"]] = long["column"].str.split("_", n=1, expand=True)
     terms = long.groupby("term", sort=False)
-    fig = _figure(3 * len(terms), 3.2)
+    fig = _figure(max(11, 3 * len(terms)), 3.2)
     axes = fig.subplots(1, len(terms), squeeze=False)[0]
     style = {"palette": {"train": LEFT, "validation": RIGHT}, "errorbar": None}
     for ax, (term, rows) in zip(axes, terms, strict=True):
         sns.lineplot(rows, x="epoch", y="loss", hue="data", legend=ax is axes[-1], ax=ax, **style)
         if 0 < 3 * rows["loss"].min() < rows["loss"].max():  # otherwise a logarithmic axis would have no ticks
             ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5), numticks=20))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter("")
+            _plain_ticks(ax.yaxis)
         ax.set_title(f"{term}{' (log scale)' * (ax.get_yscale() == 'log')}", fontsize=10)
         ax.set_ylabel("loss" if ax is axes[0] else "")
         ax.grid(alpha=0.3)
     ax.legend(frameon=False, fontsize=9)
     sns.despine(fig)
-    fig.suptitle(f"Loss per epoch\n{label}", fontsize=12)
+    fig.suptitle(f"Loss per epoch\n{label}", fontsize=12, parse_math=False)
     return fig
 
 

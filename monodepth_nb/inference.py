@@ -7,6 +7,9 @@ only for photos like those. Without both, the result is called relative disparit
 
 import os
 import sys
+import warnings
+from functools import partial
+from importlib.resources import files
 from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
@@ -18,14 +21,17 @@ from tqdm import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.checkpoints import load_model, write_whole
-from monodepth_nb.data.kitti import UNREADABLE
+from monodepth_nb.data.files import UNREADABLE, deep_pixels, white_value
+from monodepth_nb.data.sample import check_camera
 from monodepth_nb.data.transforms import resize
-from monodepth_nb.evaluation import MAX_DEPTH_M, left_disparity, to_depth_m, to_pixels
+from monodepth_nb.evaluation import MAX_DEPTH_M, left_disparity, mostly_clamped, to_depth_m, to_pixels, warn_of_clamp
 from monodepth_nb.layers import MAX_DISPARITY
 from monodepth_nb.onnx_export import OnnxNetwork
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 MAX_SIDE = 2048  # results are at most this long, which bounds memory and file sizes
+RESULT = "relative_disparity.npy"  # the first file of each photo
+PICTURES = ("relative_disparity.png", "depth_m.png", "coloured.png", "sheet.png")  # among the others
 
 
 class Photo(NamedTuple):
@@ -58,6 +64,10 @@ def read_photo(path: str | Path) -> Photo:
 def prepared(image: Image.Image) -> Photo:
     turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations that exchange width and height
     full_width = image.height if turned else image.width
+    deep = deep_pixels(image)
+    if deep is not None:
+        white = white_value(image.filename, deep)
+        image = Image.fromarray((deep * (255 / white)).round().astype(np.uint8))
     image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # JPEG decodes at 1/2, 1/4 or 1/8 in a fraction of the memory
     image = as_rgb(ImageOps.exif_transpose(image))
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
@@ -65,8 +75,6 @@ def prepared(image: Image.Image) -> Photo:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's convert would clip at 255
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range")
     if image.has_transparency_data:
@@ -76,7 +84,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def find_photos(names: list[str | Path]) -> list[Path]:
-    """Named files, and images in named folders. Missing files stay in the list.
+    """Named files, and images in named folders, except results of former predictions. Missing files stay in the list.
 
     Raises ValueError for a folder without images.
     """
@@ -85,18 +93,45 @@ def find_photos(names: list[str | Path]) -> list[Path]:
         found = [name]
         if name.is_dir():
             found = [p for p in sorted(name.iterdir()) if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+            found = [p for p in found if not is_result(p)]
         if not found:
             raise ValueError(f"{name} holds no image ({', '.join(SUFFIXES)}): check the folder")
         photos += found
     return list(dict.fromkeys(photos))
 
 
+def is_result(path: Path) -> bool:
+    """Whether `write_results` has made this picture."""
+    starts = (path.name.removesuffix(f"_{kind}") for kind in PICTURES if path.name.endswith(f"_{kind}"))
+    return any(path.with_name(f"{start}_{RESULT}").exists() for start in starts)
+
+
 # ---- Predicting ----
 
 
-def load_network(path: str | Path, device: torch.device | str = "cpu"):
-    """The network of a checkpoint, or of an exported .onnx file. Raises as `load_model` and `OnnxNetwork` do."""
-    return OnnxNetwork(path) if Path(path).suffix == ".onnx" else load_model(path, device)
+def shipped_network() -> Path:
+    """The checkpoint that comes with the package: a network trained on rendered streets.
+
+    Raises FileNotFoundError if this copy of the package lacks it.
+    """
+    path = Path(str(files("monodepth_nb") / "weights" / "streets.pt"))
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}, the network that ships with the package, is missing: pass --checkpoint")
+    return path
+
+
+def load_network(path: str | Path | None = None, device: torch.device | str = "cpu"):
+    """The network of a checkpoint, of a run folder, or of an exported .onnx file; None: the one that is shipped.
+
+    Raises as `shipped_network`, `load_model` and `OnnxNetwork` do.
+    """
+    path = Path(path or shipped_network())
+    return OnnxNetwork(path) if path.suffix.lower() == ".onnx" else load_model(path, device)
+
+
+def training_baseline_m(network) -> float | None:
+    """The distance of the cameras of the pairs that a loaded network was trained on; None if it does not know."""
+    return (getattr(network, "settings", {}).get("camera") or {}).get("baseline_m")
 
 
 def predict_photos(
@@ -112,21 +147,31 @@ def predict_photos(
     size:    (height, width) of the images that the network gets; photos of any aspect ratio are resized to it
     ply:     write point clouds too, which need a camera
     returns: error messages by photo; all other photos are done
-    Raises OSError if the folder cannot be made, ValueError if `ply` lacks a camera or a camera is not positive.
+    Warns of photos that are larger than their results, and of a camera that puts most depths on a limit.
+    Raises OSError if the folder cannot be made, ValueError if `ply` lacks a camera or a camera is impossible.
     """
     if ply and camera is None:
         raise ValueError("a point cloud is in metres: give the focal length in pixels and the baseline in metres")
-    if camera and min(camera) <= 0:
-        raise ValueError(f"{camera}: both must be larger than 0")
+    if camera:
+        check_camera(*camera)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    names, failures = unique_names(photos), {}
+    names, failures, reduced, clamped = unique_names(photos), {}, [], 0
     for path in tqdm(photos, desc="predicting", unit="photo"):
         try:
             photo = read_photo(path)
-            write_results(folder / names[path], photo, predict_disparity(network, photo, size), camera, ply)
+            depth_m = write_results(folder / names[path], photo, predict_disparity(network, photo, size), camera, ply)
         except (OSError, ValueError) as error:  # of one photo: it does not stop the others
             failures[path] = str(error)
+            continue
+        clamped += depth_m is not None and mostly_clamped(depth_m)
+        if photo.full_width > photo.picture.shape[1]:
+            reduced.append(f"{path} from {photo.full_width} to {photo.picture.shape[1]} pixels of width")
+    if reduced:
+        text = f"results have at most {MAX_SIDE} pixels a side; {len(reduced)} photos are larger and were reduced"
+        warnings.warn(f"{text}: {reduced[0]}{' ...' * (len(reduced) > 1)}", stacklevel=2)
+    if clamped > len(photos) / 2:
+        warn_of_clamp("these photos")
     return failures
 
 
@@ -157,16 +202,22 @@ def ask_for_photo(path: str | Path | None = None) -> str | Path | None:
 
 
 def unique_names(photos: list[Path]) -> dict[Path, str]:
-    """How the names of a photo's results begin: its name without suffix, numbered where photos share one."""
-    names = {}
+    """How the names of a photo's results begin: its name without suffix, numbered where photos share one.
+
+    macOS and Windows take IMG and img for one name.
+    """
+    names, taken = {}, set()
     for path in photos:
         numbered = (f"{path.stem}_{number}" for number in count(2))
-        names[path] = next(name for name in chain([path.stem], numbered) if name not in names.values())
+        names[path] = next(name for name in chain([path.stem], numbered) if name.casefold() not in taken)
+        taken.add(names[path].casefold())
     return names
 
 
-def write_results(start: Path, photo: Photo, disparity: np.ndarray, camera: Camera | None, ply: bool) -> None:
-    """Write all files of one photo, named START_... and, with a camera, those on the right.
+def write_results(
+    start: Path, photo: Photo, disparity: np.ndarray, camera: Camera | None, ply: bool
+) -> np.ndarray | None:
+    """Write all files of one photo, named START_... and, with a camera, those on the right. Returns the depth.
 
     relative_disparity.npy  float32, fraction of the width      depth_m.npy  float32, metres
     relative_disparity.png  16 bit, fraction * 65535 / 0.3      depth_m.png  16 bit, metres * 256
@@ -175,18 +226,28 @@ def write_results(start: Path, photo: Photo, disparity: np.ndarray, camera: Came
     """
     depth_m = to_depth_m(disparity * photo.full_width, *camera).astype(np.float32) if camera else None
     maps = {"relative_disparity": (disparity, 65535 / MAX_DISPARITY), "depth_m": (depth_m, 256)}
+    results = {}  # how to write each file
     for kind, (values, scale) in maps.items():
         if values is not None:
-            np.save(f"{start}_{kind}.npy", values)
-            stored = np.clip(np.round(values * scale), 0, 65535).astype(np.uint16)
-            Image.fromarray(stored).save(f"{start}_{kind}.png")
-    Image.fromarray(figures.colour_disparity(disparity)).save(f"{start}_coloured.png")
-    figures.photo_sheet(photo.picture, disparity, depth_m, start.name).savefig(f"{start}_sheet.png", dpi=100)
+            stored = Image.fromarray(np.clip(np.round(values * scale), 0, 65535).astype(np.uint16))
+            results |= {f"{kind}.npy": partial(save_array, values), f"{kind}.png": partial(stored.save, format="PNG")}
+    coloured = Image.fromarray(figures.colour_disparity(disparity))
+    sheet = figures.photo_sheet(photo.picture, disparity, depth_m, start.name)
+    results["coloured.png"] = partial(coloured.save, format="PNG")
+    results["sheet.png"] = partial(sheet.savefig, dpi=100, format="png")
     if ply:
         width = photo.picture.shape[1]
         focal_px = camera.focal_px * width / photo.full_width
         points = to_points_m(photo.picture, disparity * width, focal_px, camera.baseline_m)
-        write_whole(Path(f"{start}_points.ply"), lambda path: write_ply(path, *points))
+        results["points.ply"] = partial(write_ply, xyz=points[0], colours=points[1])
+    for name, write in results.items():
+        write_whole(start.with_name(f"{start.name}_{name}"), write)
+    return depth_m
+
+
+def save_array(values: np.ndarray, path: Path) -> None:
+    with open(path, "wb") as file:  # to a path, NumPy would append .npy
+        np.save(file, values)
 
 
 def to_points_m(picture: np.ndarray, disparity_px: np.ndarray, focal_px: float, baseline_m: float):

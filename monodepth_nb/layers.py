@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monodepth_nb.machine import autocast
+
 MAX_DISPARITY = 0.3  # of the image width; monodepth_model.py of the original code
 HEAD_BIAS = -2.4  # 0.3 * sigmoid(-2.4) = 0.025 of the width: training starts from a distant plane
 
@@ -66,7 +68,9 @@ class DisparityHead(nn.Module):
         self.conv = nn.Conv2d(channels, 2, kernel_size=3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, channels, h, w)
-        with torch.autocast(features.device.type, enabled=False):  # 16 bits would round disparity by up to 1 %
+        # A convolution in bf16 would round disparity by 0.5 % on average and 1.8 % at most: three times as much as bf16
+        # in all other layers does (motorcycle, 300 steps).
+        with autocast(features.device.type):
             return MAX_DISPARITY * self.conv(features.float()).sigmoid()  # (B, 2, h, w)
 
 

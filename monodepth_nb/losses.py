@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monodepth_nb.machine import autocast
+
 PADDINGS = ("zeros", "border")  # what the warp reads outside of a picture, see `warp_horizontal`
 
 
@@ -133,24 +135,26 @@ class MonodepthLoss(nn.Module):
     left, right: (B, 3, H, W) in [0, 1]
     Raises ValueError for other ranges, NaN images, and views or maps whose sizes do not fit.
 
+    alpha:   share of SSIM in the appearance term, the rest is L1
     padding: of `warp_horizontal`. As published ("zeros"), a pixel that points out of the other picture is compared with
     black and with disparity 0. That pulls the map down along the border; "border" does not
     """
 
-    def __init__(self, smoothness_weight: float = 0.1, consistency_weight: float = 1.0, padding: str = "zeros"):
+    def __init__(self, smoothness_weight=0.1, consistency_weight=1.0, padding: str = "zeros", alpha: float = 0.85):
         super().__init__()
         if padding not in PADDINGS:
             raise ValueError(f"unknown padding {padding!r}; known: {', '.join(PADDINGS)}")
         self.smoothness_weight = smoothness_weight
         self.consistency_weight = consistency_weight
         self.padding = padding
+        self.alpha = alpha
         self._range_checked = False
 
     def forward(self, disparities: list[Tensor], left: Tensor, right: Tensor) -> LossTerms:
         _check_shapes(disparities, left, right)
         self.check_range(left, right)
         # One batch holds both views, [left; right]: half the calls for the same arithmetic.
-        with torch.autocast(left.device.type, enabled=False):  # sums of small differences need float32
+        with autocast(left.device.type):  # sums of small differences need float32
             # Few channels, so sliding windows are faster in the contiguous layout, whatever the network's is.
             views = image_pyramid(torch.cat((left.contiguous(), right.contiguous())).float(), len(disparities))
             scales = [
@@ -165,16 +169,16 @@ class MonodepthLoss(nn.Module):
         own, other = torch.cat((d_left, d_right)), torch.cat((d_right, d_left))
         sources, offset = views.roll(len(disparity), dims=0), torch.cat((-d_left, d_right))  # right views first
         # The loss is the sum of the two views' means. A mean over both views is half of that sum, hence the 2.
-        appearance = 2 * appearance_loss(warp_horizontal(sources, offset, self.padding), views)
+        appearance = 2 * appearance_loss(warp_horizontal(sources, offset, self.padding), views, self.alpha)
         smoothness = 2 * edge_aware_smoothness(own, views) / 2**scale  # coarse maps step more per pixel
         consistency = 2 * left_right_consistency(own, warp_horizontal(other, offset, self.padding))
         total = appearance + self.smoothness_weight * smoothness + self.consistency_weight * consistency
         return LossTerms(total, appearance, smoothness, consistency)
 
     def check_range(self, left: Tensor, right: Tensor) -> None:
-        """Raise ValueError for images outside [0, 1]; on an accelerator for the first batch only."""
-        # Reading a value makes an accelerator finish all work queued before it.
-        if left.device.type == "cpu" or not self._range_checked:
+        """Raise ValueError for images outside [0, 1]; on an accelerator for the first batch only; not when compiled."""
+        # Reading a value makes an accelerator finish all work queued before it, and a compiler give up.
+        if not torch.compiler.is_compiling() and (left.device.type == "cpu" or not self._range_checked):
             check_images(left)
             check_images(right)
             self._range_checked = True
@@ -195,7 +199,8 @@ class DisparityLoss(nn.Module):
     forward(disparities, left, right, known) -> DisparityTerms
     disparities, left, right: as for `MonodepthLoss`
     known: (B, 2, H, W), fractions of the width, left view first; 0 or less where unknown
-    Raises ValueError without `known`, and for maps whose sizes do not fit.
+    Raises ValueError without `known`, and for maps whose sizes do not fit. The terms are means over the known pixels of
+    the batch. Of several processes, each takes those of its own part, which differs a little from one whole batch.
 
     relative:    mean |known / predicted - 1|, clamped to 5: the relative error in depth, which AbsRel measures. It
                  biases the network towards near depth where it is uncertain

@@ -1,7 +1,8 @@
 """The machine that trains: its device, number format, memory, and the processes that share the work."""
 
 import os
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import torch
@@ -44,9 +45,18 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
             return torch.float32
         # A T4 emulates bf16, which is slow. Its fp16 is fast.
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if precision == "fp16" and device.type != "cuda":
-        raise ValueError(f"precision fp16 needs a CUDA device, this is {device.type}; use fp32 or auto")
+    if precision == "fp16" and device.type not in ("cuda", "cpu"):
+        raise ValueError(f"precision fp16 needs CUDA or a CPU, this is {device.type}; use fp32 or auto")
+    if precision == "fp16" and device.type == "cpu":
+        warnings.warn("a CPU computes in fp16 much slower than in fp32: only for trying out", stacklevel=2)
     return PRECISIONS[precision]
+
+
+def autocast(device_type: str, dtype: torch.dtype = torch.float32):
+    """A context in which layers compute in `dtype`. With float32, it switches an outer autocast off."""
+    if not torch.amp.is_autocast_available(device_type):  # the device "meta", which has shapes but no numbers
+        return nullcontext()
+    return torch.autocast(device_type, dtype, enabled=dtype != torch.float32)
 
 
 # ---- Memory ----
@@ -74,18 +84,21 @@ def advice_on_memory(shape: tuple[int, ...], multiple: int):
 
 
 @contextmanager
-def processes_of_torchrun():
+def processes_of_torchrun(device: str | None = None):
     """Within this context, `training.fit` shares its work with the other processes that torchrun started, if any.
 
-    If one process dies, torchrun stops the others on its machine, and the time-out stops those on other machines. The
-    time-out is an hour, because the processes also wait while the first one downloads or renders.
+    device: that training will ask for, such as "cpu"; None: CUDA if available
+    If one process dies, torchrun stops the others on its machine; those on other machines notice the lost connection
+    (gloo: at once), at the latest by the time-out. It is an hour, because the processes also wait while the first one
+    downloads or renders.
     """
     if not dist.is_torchelastic_launched():
         yield
         return
-    if torch.cuda.is_available():
+    on_cuda = torch.cuda.is_available() and (device or "cuda").startswith("cuda")
+    if on_cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(hours=1))
+    dist.init_process_group("nccl" if on_cuda else "gloo", timeout=timedelta(hours=1))
     yield  # no `finally`: a process that has failed must not wait for the others
     dist.destroy_process_group()
 
@@ -103,6 +116,21 @@ def summed_over_processes(rows: Tensor) -> Tensor:
     if process_count() > 1:
         dist.all_reduce(rows)
     return rows.cpu().double()
+
+
+def copy_from_first_process(tensors) -> None:
+    """Give the `tensors` of every process the values of the first one's."""
+    if process_count() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
+
+
+def gathered_from_processes(item) -> list:
+    """The `item` of every process, in all of them."""
+    items = [item] * process_count()
+    if process_count() > 1:
+        dist.all_gather_object(items, item)
+    return items
 
 
 @contextmanager

@@ -1,12 +1,17 @@
 """What is recorded of every training step, and how divergence and collapse are noticed in it."""
 
+import signal
+import sys
+import threading
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from monodepth_nb.layers import MAX_DISPARITY
+from monodepth_nb.machine import process_count
 
 
 class TrainingDiverged(RuntimeError):
@@ -70,3 +75,27 @@ def warn_of_collapse(row: Tensor, epoch: int) -> bool:
             stacklevel=3,
         )
     return bool(how)
+
+
+@contextmanager
+def stop_after_epoch():
+    """Ctrl-C within this context adds to the list that it yields, for the training to stop; a second one interrupts.
+
+    Only in the main thread, which gets signals, and not with several processes, which would stop in different epochs.
+    """
+    asked = []
+
+    def note(number, frame):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        print("\nstopping after this epoch; Ctrl-C again stops at once", file=sys.stderr)
+
+    if process_count() > 1 or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)

@@ -74,7 +74,8 @@ class Decoder(nn.Module):
         for level, (upconv, iconv) in enumerate(zip(self.upconvs, self.iconvs, strict=True)):
             parts = [upconv(x), *skips[level : level + 1]]
             if disparities:
-                parts.append(F.interpolate(disparities[-1], scale_factor=2, mode=self.upsampling))
+                coarser = disparities[-1].to(parts[0].dtype)  # float32 would promote the whole concatenation
+                parts.append(F.interpolate(coarser, scale_factor=2, mode=self.upsampling))
             x = iconv(torch.cat(parts, dim=1))
             if level >= self.first_head:
                 disparities.append(self.heads[level - self.first_head](x))

@@ -1,5 +1,6 @@
 """A network as one .onnx file, which runs without PyTorch. Needs the extra: `pip install -e .[onnx]`."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -22,17 +23,19 @@ class Finest(nn.Module):
 
 
 def export_onnx(network: nn.Module, path: str | Path, size: tuple[int, int]) -> None:
-    """Write `network` for images of one `size` (height, width) and any batch size.
+    """Write `network` for images of one `size` (height, width) and any batch size. Makes the folder of `path`.
 
     Input "image": (B, 3, H, W) float32, RGB in [0, 1]. Output "disparity": (B, 2, H, W), fractions of the width.
     Raises ValueError if the packages `onnx` and `onnxscript` are missing.
     """
     require("onnx", "onnxscript")
+    copy = Finest(deepcopy(network)).eval().cpu()
     image = torch.zeros(2, 3, *size)  # torch.export would fix a batch size of 1
     program = torch.onnx.export(
-        Finest(network).eval().cpu(), (image,), dynamo=True, input_names=["image"], output_names=["disparity"],
+        copy, (image,), dynamo=True, input_names=["image"], output_names=["disparity"],
         dynamic_shapes={"image": {0: torch.export.Dim("batch")}}, verbose=False,
     )  # fmt: skip
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(Path(path), lambda part: program.save(part, external_data=False))
 
 

@@ -5,7 +5,6 @@ Nothing falls back silently: unavailable weights raise `WeightsUnavailable`, and
 """
 
 import copy
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -50,7 +49,8 @@ class Trunk(nn.Module):
     def __init__(self, name: str, weights: str, dilated: bool = False, trainable: bool = False):
         super().__init__()
         self.name, self.trainable = name, trainable
-        self.cache: deque = deque(maxlen=0)  # (image, features, autocast?); `cached_features` makes room
+        self.cache: dict = {}  # features of single pictures; `cached_features` makes room
+        self.room = 0
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.ones(len(LEVELS)))
@@ -78,21 +78,24 @@ class Trunk(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         if self.trainable:
             return self.features(image)
-        if self.cache.maxlen:
+        if self.room:
             return self.cached(image)
         with torch.no_grad():
             return self.features(image)
 
     def cached(self, image: Tensor) -> list[Tensor]:
-        autocast = torch.is_autocast_enabled(image.device.type)  # 16-bit features suit 16-bit layers only
-        for seen, features, was_autocast in self.cache:
-            if seen.device == image.device and was_autocast == autocast and torch.equal(seen, image):
-                return list(features)
-        # A later training step could not use tensors made in inference mode.
-        with torch.inference_mode(False), torch.no_grad():
-            features = self.features(image)
-            self.cache.append((image.clone(), features, autocast))
-        return list(features)
+        """The features of each picture of the batch, computed when it is first seen."""
+        changes = sum(tensor._version for tensor in (*self.parameters(), *self.buffers()))  # of the weights, by loading
+        kind = image.device, changes, torch.is_autocast_enabled(image.device.type)  # 16-bit features suit 16-bit layers
+        keys = [(*kind, picture_key(picture)) for picture in image]
+        found = {key: self.cache.get(key) for key in keys}
+        if new := [i for i, key in enumerate(keys) if found[key] is None]:
+            # A later training step could not use tensors made in inference mode.
+            with torch.inference_mode(False), torch.no_grad():
+                levels = self.features(image[new])
+            found |= {keys[i]: [level[n : n + 1] for level in levels] for n, i in enumerate(new)}
+            self.cache |= {keys[i]: found[keys[i]] for i in new[: max(0, self.room - len(self.cache))]}
+        return [torch.cat(level) for level in zip(*(found[key] for key in keys), strict=True)]
 
     def features(self, image: Tensor) -> list[Tensor]:
         if self.body.training != self.training:  # torch.fx starts a deep copy in training mode
@@ -101,26 +104,31 @@ class Trunk(nn.Module):
         return [level * scale for level, scale in zip(levels, self.scale, strict=True)]
 
 
+def picture_key(picture: Tensor) -> int:
+    """The same number for the same (3, H, W) picture, wherever it comes from."""
+    return hash(picture.cpu().numpy().tobytes())
+
+
 def segmentation_trunk(name: str, weights: str, trainable: bool = False) -> Trunk:
     """The trunk of a segmentation network: dilated, like FCN-ResNet50's, where torchvision offers that."""
     return Trunk(name, weights, dilated=name == "resnet50", trainable=trainable)
 
 
 @contextmanager
-def cached_features(network: nn.Module, batches: int = 4) -> Iterator[None]:
-    """Within this context, frozen trunks of `network` compute the features of a batch once.
+def cached_features(network: nn.Module, pictures: int = 64) -> Iterator[None]:
+    """Within this context, frozen trunks of `network` compute the features of a picture once.
 
-    The result is the same. It pays where the same images come again, as in the single-image study. The last `batches`
-    different batches are cached; the memory is freed afterwards.
+    The result is the same. It pays where the same pictures come again unchanged, without augmentation. The first
+    `pictures` different ones are cached; the memory is freed afterwards.
     """
     trunks = [m for m in network.modules() if isinstance(m, Trunk)]
     for trunk in trunks:
-        trunk.cache = deque(maxlen=batches)
+        trunk.room = pictures
     try:
         yield
     finally:
         for trunk in trunks:
-            trunk.cache = deque(maxlen=0)
+            trunk.cache, trunk.room = {}, 0
 
 
 def available(networks: dict[str, Callable[[], nn.Module]]) -> dict[str, Callable[[], nn.Module]]:

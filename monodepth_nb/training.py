@@ -8,7 +8,6 @@ import random
 import time
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,88 +15,31 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from monodepth_nb import checkpoints
+from monodepth_nb.config import SCHEDULES, TrainConfig
+from monodepth_nb.data.caching import local_processes
 from monodepth_nb.data.loading import make_loader
-from monodepth_nb.data.recipes import RECIPES
 from monodepth_nb.evaluation import evaluate, network_predictor
-from monodepth_nb.losses import PADDINGS, DisparityLoss, MonodepthLoss
+from monodepth_nb.losses import DisparityLoss, MonodepthLoss, check_images
 from monodepth_nb.machine import (
-    PRECISIONS,
     advice_on_memory,
+    autocast,
     autocast_dtype,
     choose_device,
+    copy_from_first_process,
+    first_process_first,
+    gathered_from_processes,
     process_count,
     process_rank,
     summed_over_processes,
 )
-from monodepth_nb.monitoring import as_row, means, require_finite, warn_of_collapse
-from monodepth_nb.networks import STRIDE, check_option
+from monodepth_nb.monitoring import as_row, means, require_finite, stop_after_epoch, warn_of_collapse
+from monodepth_nb.networks import STRIDE
 
-# ---- Configuration ----
-
-
-def constant(epoch: int, epochs: int) -> float:
-    return 1.0
-
-
-def halving(epoch: int, epochs: int) -> float:
-    """1 for the first 60 % of the training, then 1/2, then 1/4 for the last 20 % (section 4 of the paper)."""
-    if 5 * epoch < 3 * epochs:
-        return 1.0
-    return 0.5 if 5 * epoch < 4 * epochs else 0.25
-
-
-def cosine(epoch: int, epochs: int) -> float:
-    """Rises linearly for the first sixth of the training (at least an epoch), then falls to 0 as a cosine."""
-    warm_up = max(1, epochs // 6)
-    if epoch < warm_up:
-        return (epoch + 1) / (warm_up + 1)
-    return 0.5 + 0.5 * float(np.cos(np.pi * (epoch - warm_up) / max(1, epochs - warm_up)))
-
-
-# Factor of the learning rate in an epoch, counted from 0, of `epochs`.
-SCHEDULES = {"constant": constant, "halving": halving, "cosine": cosine}
-
-
-def option(default, text: str, choices=None):
-    """A field of `TrainConfig`: its default, its line in `train --help`, and the values it may take."""
-    return field(default=default, metadata={"help": text, "choices": choices and tuple(choices)})
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train. The defaults are the paper's, except for `schedule`: the paper uses "halving".
-
-    >>> from monodepth_nb import TrainConfig
-    >>> config = TrainConfig(epochs=300, batch_size=1, learning_rate=4e-4, schedule="cosine")
-
-    Raises ValueError for values that are out of range or unknown.
-    """
-
-    epochs: int = option(50, "passes over the training pairs")
-    batch_size: int = option(8, "pairs per step and process")
-    learning_rate: float = option(1e-4, "of Adam, before the schedule")
-    schedule: str = option("constant", "of the learning rate", SCHEDULES)
-    encoder_learning_rate: float | None = option(None, "of a trainable encoder; None: that of the rest")
-    recipe: str = option("course", "as published, or for a few hundred pairs; chooses the loss as well", RECIPES)
-    padding: str = option("zeros", "what the loss reads beyond the edge of a picture", PADDINGS)
-    seed: int = option(0, "of order, augmentation and dropout")
-    metrics_every: int = option(0, "epochs between scores against ground truth; 0: after the last epoch only")
-    checkpoint_every: int = option(1, "epochs between checkpoints")
-    precision: str = option("auto", "number format; auto: bf16 or fp16 on CUDA, fp32 elsewhere", PRECISIONS)
-    compile: bool = option(False, "compile the network with torch.compile: a slow start, then faster steps on CUDA")
-    workers: int | None = option(None, "processes that prepare batches; None: chosen by device")
-
-    def __post_init__(self):
-        for known in fields(self):
-            if known.metadata["choices"]:
-                check_option(known.name, getattr(self, known.name), known.metadata["choices"])
-        for name in ("epochs", "batch_size", "learning_rate", "checkpoint_every"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be larger than 0")
+# ---- Beginning ----
 
 
 def seed_everything(seed: int) -> None:
@@ -120,16 +62,46 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
 # ---- One epoch ----
 
 
+class Objective(nn.Module):
+    """Network and loss as one module, to be compiled and shared between processes as one.
+
+    forward(left, right[, known disparity]) -> loss terms, total first, and the finest maps (B, 2, H, W)
+    """
+
+    def __init__(self, network: nn.Module, loss: nn.Module, layout: torch.memory_format, dtype: torch.dtype):
+        super().__init__()
+        self.network, self.loss, self.layout, self.dtype = network, loss, layout, dtype
+        self.compiled, self.largest = self.plain, 0
+
+    def forward(self, left: Tensor, *others: Tensor):
+        self.largest = max(self.largest, len(left))
+        # A smaller last batch is not worth another compilation.
+        run = self.compiled if len(left) == self.largest else self.plain
+        return run(self.dtype, left, *others)
+
+    def plain(self, dtype: torch.dtype, left: Tensor, *others: Tensor):
+        with autocast(left.device.type, dtype):
+            disparities = self.network(left.contiguous(memory_format=self.layout))
+        return self.loss(disparities, left, *others), disparities[0].detach()
+
+
 class Trainer:
     """A network with its optimiser, schedule and number format; trains and validates one epoch at a time."""
 
     def __init__(self, model: nn.Module, config: TrainConfig, loss: nn.Module, device: torch.device):
         self.device, self.dtype = device, autocast_dtype(config.precision, device)
         # Faster for 16-bit numbers, for small networks and for depthwise convolutions. Not tried on MPS.
-        self.layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
-        self.model = model.to(device, memory_format=self.layout)
-        self.loss = loss.to(device)
-        self.network = wrapped(self.model, config, device)
+        layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
+        self.model = model.to(device, memory_format=layout)
+        self.objective = Objective(self.model, loss.to(device), layout, self.dtype)
+        if config.compile:
+            self.objective.compiled = torch.compile(self.objective.plain, dynamic=False)
+        self.averaging = self.objective  # gradients over the processes
+        if torch.distributed.is_initialized():
+            gpu = [device.index] if device.type == "cuda" else None
+            self.averaging = DistributedDataParallel(self.objective, gpu)
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # try out its algorithms once, because sizes stay the same
         groups, fused = parameter_groups(model, config), device.type in ("cuda", "cpu")
         self.optimizer = torch.optim.Adam(groups, config.learning_rate, (0.9, 0.999), eps=1e-8, fused=fused)
         factor = SCHEDULES[config.schedule]
@@ -140,20 +112,20 @@ class Trainer:
         """What a checkpoint needs besides the network."""
         return {"optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
 
-    def forward(self, network: nn.Module, batch) -> tuple[tuple[Tensor, ...], Tensor]:
+    def forward(self, objective: nn.Module, batch) -> tuple[tuple[Tensor, ...], Tensor]:
         """The loss terms, total first, and the finest maps (B, 2, H, W)."""
-        views = (batch[view] for view in ("left", "right"))
-        left, right = (v.to(self.device, non_blocking=True, memory_format=self.layout) for v in views)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            disparities = network(left)
-        known = (batch["disparity"].to(self.device),) if "disparity" in batch else ()
-        terms = self.loss(disparities, left, right, *known)
+        names = [name for name in ("left", "right", "disparity") if name in batch]
+        tensors = [batch[name].to(self.device, non_blocking=True) for name in names]
+        terms, finest = objective(*tensors)
+        # fp16 ends at 65,504. Reading the loss makes a GPU wait, hence only there.
+        if self.dtype == torch.float16 and not terms.total.isfinite():
+            terms, finest = self.objective.plain(torch.float32, *tensors)
         self.terms = terms._fields
-        return terms, disparities[0].detach()
+        return terms, finest
 
     def train_step(self, batch) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        terms, finest = self.forward(self.network, batch)
+        terms, finest = self.forward(self.averaging, batch)
         self.scaler.scale(terms.total).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -196,32 +168,49 @@ class Trainer:
     def validate(self, loader: DataLoader) -> Tensor:
         """The sum of `as_row` over one pass in eval mode, as one row."""
         self.model.eval()
-        rows = [as_row(*self.forward(self.model, batch)) for batch in loader]
+        copy_from_first_process(self.model.buffers())  # batch-norm statistics: those that are saved
+        rows = [as_row(*self.forward(self.objective, batch)) for batch in loader]
         rows = torch.stack(rows) if rows else torch.zeros(1, 3 + len(self.terms), device=self.device)
         return summed_over_processes(rows.sum(dim=0, keepdim=True))
-
-
-def wrapped(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
-    """The network as training calls it: gradients averaged over the processes, compiled if asked for."""
-    network = model
-    if process_count() > 1:
-        network = DistributedDataParallel(model, [device.index] if device.type == "cuda" else None)
-    return torch.compile(network) if config.compile else network
 
 
 # ---- All epochs ----
 
 
-def score(model: nn.Module, truth_data: Dataset) -> pd.DataFrame:
-    """`evaluation.evaluate` of a network, which is put in eval mode, at the size of the images of `truth_data`."""
-    return evaluate(network_predictor(model, tuple(truth_data[0]["left"].shape[-2:])), truth_data)
+def score(model: nn.Module, truth_data: Dataset, dtype: torch.dtype = torch.float32) -> pd.DataFrame:
+    """`evaluation.evaluate` of a network, which is put in eval mode, at the size of the images of `truth_data`.
+
+    The processes share the scenes, and each returns the whole table. dtype: what the network computes in
+    """
+    share = Subset(truth_data, range(process_rank(), len(truth_data), process_count()))
+    try:
+        with autocast(next(model.parameters()).device.type, dtype):
+            outcome = evaluate(network_predictor(model, tuple(truth_data[0]["left"].shape[-2:])), share)
+    except Exception as error:  # to be raised in all processes, because they wait for each other
+        outcome = error
+    outcomes = gathered_from_processes(outcome)
+    for error in outcomes:
+        if isinstance(error, Exception):
+            raise error
+    return pd.concat(outcomes, ignore_index=True)
+
+
+def mean_scores(model: nn.Module, truth_data: Dataset, dtype: torch.dtype) -> dict[str, float]:
+    """The mean of `score`. What fails in it is only warned of: a training must not be lost for its scores."""
+    try:
+        return score(model, truth_data, dtype).mean(numeric_only=True).to_dict()
+    except Exception as error:
+        warnings.warn(f"the network could not be scored ({error}): the training goes on without", stacklevel=3)
+        return {}
 
 
 def worker_count(config: TrainConfig, pairs: int, device: torch.device) -> int:
     """Loader processes: as asked for, else some on CUDA. A CPU has none to spare, and one batch needs none."""
     if config.workers is not None:
         return config.workers
-    return min(8, (os.cpu_count() or 1) // 2) if device.type == "cuda" and pairs > config.batch_size else 0
+    if device.type != "cuda" or pairs <= config.batch_size:
+        return 0
+    return min(8, (os.cpu_count() or 1) // local_processes())  # all cores: this process mostly waits for the GPU
 
 
 def is_due(epoch: int, every: int, epochs: int) -> bool:
@@ -242,6 +231,7 @@ def fit(
     run_dir: str | Path | None = None,
     device: torch.device | None = None,
     on_epoch=None,
+    on_mismatch: str = "restart",
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train `model` in place on stereo pairs, without labels. Seeds the global random generators.
@@ -255,22 +245,24 @@ def fit(
     loss:       default: that of `config.recipe`, `MonodepthLoss` with the paper's weights or `DisparityLoss`
     transform:  augmentation, called as transform(sample, generator); the generator depends on (seed, epoch, index)
     late_transform: replaces `transform` in the last quarter of the epochs; None: `transform` stays
-    run_dir:    folder for checkpoints and history. An unfinished run of the same settings there is resumed, and ends
-                exactly as if it had not been interrupted
+    run_dir:    folder for checkpoints, at most every two minutes, and history. An unfinished run there is resumed, and
+                ends exactly as if it had not been interrupted
+    on_mismatch: "restart" or "refuse", if run_dir holds a run of other code, data or settings: see `RunFolder.resume`
     device:     default: `choose_device()`; the model stays there, in eval mode
     on_epoch:   called as on_epoch(epoch, model) after every epoch
     returns: one row per epoch: epoch (from 1), learning_rate, train_TERM, validation_TERM (per pair), seconds
              (of training), pairs_per_s, and the metrics of the epochs that were scored
 
-    Ctrl-C ends the training with a warning; the rows so far are returned. Within `processes_of_torchrun`, the processes
-    share every batch. Raises TrainingDiverged, OutOfMemory and CheckpointError.
+    Ctrl-C ends the training after the epoch, with a warning; the rows so far are returned. Within
+    `processes_of_torchrun`, the processes share every batch. Raises TrainingDiverged, OutOfMemory and CheckpointError.
     """
     pairs, device = len(train_data), torch.device(device or choose_device())
     if pairs < process_count():
         raise ValueError(f"{pairs} training pairs for {process_count()} processes; each needs one at least")
-    run_dir = Path(run_dir) if run_dir else None
     if loss is None:
         loss = MonodepthLoss(padding=config.padding) if config.recipe == "course" else DisparityLoss()
+    if config.compile:
+        check_images(train_data[0]["left"])  # which a compiled loss cannot do
     trainer = Trainer(model, config, loss, device)
     options = {"batch_size": config.batch_size, "seed": config.seed, "pin_memory": device.type == "cuda"}
     options |= {"rank": process_rank(), "world": process_count()}
@@ -279,31 +271,43 @@ def fit(
     train_loader = make_loader(train_data, shuffle=True, transform=transform, late=late, workers=workers, **options)
     validation_loader = make_loader(validation_data, **options) if validation_data else None
 
-    settings = checkpoints.settings_of(config, train_data, loss, transform, process_count())
-    history = checkpoints.resume(run_dir, model, settings, trainer.parts()) if run_dir else []
-    first, collapsed = process_rank() == 0, False  # the first process writes and prints for all
-    if run_dir and first:
-        checkpoints.start_folder(run_dir, settings)
-    hidden = not (progress and first)
+    run, history, first = None, [], process_rank() == 0  # the first process writes and prints for all
+    if run_dir:
+        data = train_data, validation_data, truth_data
+        settings = checkpoints.settings_of(model, config, loss, (transform, late_transform), *data)
+        run = checkpoints.RunFolder(Path(run_dir), model, settings, trainer.parts())
+        with first_process_first():  # it may move another run aside
+            history = run.resume(on_mismatch)
+        if first:
+            run.start()
+    collapsed, hidden = False, not (progress and first)
     bar = tqdm(total=config.epochs * pairs, initial=len(history) * pairs, unit="pair", disable=hidden)
-    with bar, suppress(KeyboardInterrupt):
+    with bar, suppress(KeyboardInterrupt), stop_after_epoch() as stop:
         for epoch in range(len(history) + 1, config.epochs + 1):
             # Dropout depends on these two numbers only, so that a resumed run repeats it.
             seed_everything(hash((config.seed, epoch)) % 2**32)
             row, rows = trainer.epoch(epoch, train_loader, validation_loader, bar)
-            saves = first and run_dir and is_due(epoch, config.checkpoint_every, config.epochs)
-            require_finite(model if saves else None, rows, row, run_dir)
+            require_finite(model if run and first else None, rows, row, run and run.folder)
             if first and not collapsed:
                 collapsed = warn_of_collapse(rows[-1], epoch)
-            if first and truth_data and is_due(epoch, config.metrics_every, config.epochs):
-                row |= score(model, truth_data).mean(numeric_only=True).to_dict()
             history.append(row)
+            saves = run and first and (epoch == config.epochs or run.is_due())
+            if run and first:
+                run.keep_best(history)
             if saves:
-                checkpoints.save(run_dir, model, settings, history, trainer.parts())
+                run.write(history)
+            if truth_data and is_due(epoch, config.metrics_every, config.epochs):
+                row |= mean_scores(model, truth_data, trainer.dtype)
+                if saves:
+                    run.write(history)
             if on_epoch:
                 on_epoch(epoch, model)
+            if stop:
+                if run and first:
+                    run.write(history)
+                break
     model.eval()
     if first and len(history) < config.epochs:
-        more = "; the same call resumes from the last checkpoint" if run_dir else ""
+        more = "; the same call resumes from the last checkpoint" if run else ""
         warnings.warn(f"interrupted after {len(history)} of {config.epochs} epochs{more}", stacklevel=2)
     return pd.DataFrame(history)

@@ -17,14 +17,15 @@
 # # 3 · Which learning rate? How to doubt a loss curve
 #
 # **What notebook 02 left open.** One pair taught a network its disparity at one learning rate. The course project
-# tried four rates, saw that higher ones ended at a *lower* loss, found their maps *worse* by eye, and settled on 1e-4
-# (claim C4).
+# tried four rates, from 1e-4 to 1e-3. It saw that higher rates ended at a *lower* loss, found their maps *worse* by
+# eye, and settled on 1e-4 (claim C4).
 #
-# **The question.** Does a lower loss mean a better map? This time the answer comes from four rates, several seeds and
-# a metric.
+# **The question.** Does a lower loss mean a better map, or does a high rate buy its low loss with a bad map?
 #
-# **Running time.** `smoke` takes seconds, `demo` about 2 minutes on two CPU cores, `paper` about half an hour on a T4
-# (an estimate).
+# **You need** notebook 02: the appearance loss, and EPE, the mean error of a map in pixels.
+#
+# **Running time.** `smoke` takes seconds, `demo` about 4 minutes on two CPU cores, `long` about 25 minutes of one
+# core, `paper` about half an hour on a T4 (an estimate).
 
 # %% cellView="form" jupyter={"source_hidden": true} tags=["setup"]
 # @title Set-up: finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
@@ -74,6 +75,7 @@ sys.path.insert(0, str(project_root()))
 from functools import partial
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from tqdm import tqdm
@@ -81,13 +83,13 @@ from tqdm import tqdm
 from monodepth_nb import figures
 from monodepth_nb.course.profiles import choose_profile
 from monodepth_nb.course.results import Record, device_name
-from monodepth_nb.course.verdicts import compare
+from monodepth_nb.course.verdicts import compare, print_verdicts
 from monodepth_nb.data.motorcycle import motorcycle
 from monodepth_nb.evaluation import disparity_metrics, network_predictor
 from monodepth_nb.monitoring import TrainingDiverged
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import available, cached_features
-from monodepth_nb.training import SCHEDULES, TrainConfig, choose_device, fit, seed_everything
+from monodepth_nb.training import TrainConfig, choose_device, fit, seed_everything
 
 profile = choose_profile()
 label = profile.label("Middlebury motorcycle pair")
@@ -97,10 +99,16 @@ truth_px = pair.disparity_px.numpy()
 print(f"{label}; device {choose_device()} ({device_name()})")
 
 # %% [markdown]
-# ## The network of the study
-# The course project used a frozen encoder that it believed to hold ImageNet weights (Bug 1). Here it does:
-# EfficientNet-Lite0 in `demo` and `smoke`; in `paper` ResNet-50, or EfficientNet-Lite0 where the weights of ResNet-50
-# are unavailable. The best rate need not be the same for another encoder, or for one trained from scratch.
+# ## The project's set-up
+# The project trained a decoder on a frozen ImageNet encoder, on one pair, 1,000 steps at each rate, once. Bug 1 had
+# erased the ImageNet weights before, so its encoder was a frozen random one:
+#
+# | the project's line | here |
+# |---|---|
+# | `for m in model.modules(): xavier(m)` after loading the weights | `initialise(self.decoder)`: new layers only |
+#
+# Here the encoder holds its weights: EfficientNet-Lite0, and in `paper` ResNet-50, where its weights are available.
+# The picture never changes and the encoder is frozen, so its features are computed once (`cached_features`).
 
 # %%
 encoder = next(iter(available({profile.encoder: partial(DispResNet, profile.encoder, profile.width)})), "lite0")
@@ -109,141 +117,204 @@ print("encoder:", encoder if encoder == profile.encoder else f"fell back to {enc
 # %% [markdown]
 # ## Hypotheses, before the run
 # 1. Within a fixed number of steps, a higher rate ends at a lower loss, up to a point.
-# 2. If C4 is right, the ranking of the maps is the *reverse* of that of the losses. If the loss is a good teacher,
-#    the two rankings agree.
-# 3. At 1e-2 Adam's steps are so large that the maps saturate; the run is kept to show what that looks like.
+# 2. C4 says that at the end its map is worse. There are two ways to test that. *After equally many steps*: which map
+#    is worse? *At equal loss*, somewhere along the run: does the higher rate have the worse map? If it only got ahead
+#    on the same path, there is no difference at equal loss.
+# 3. At 1e-2 the steps are so large that the map saturates; one run shows what that looks like.
 #
-# Adam moves each weight by about the learning rate per step, whatever the gradient's size. So the rate times the
-# number of steps roughly bounds how far a weight can travel: at 1e-4, 100 steps move it by at most about 0.01.
+# Adam moves each weight by about the learning rate per step, whatever the gradient's size. The rate times the number
+# of steps is therefore about the farthest that a weight travels; a single step can be a few times larger. A low rate
+# may simply not have arrived.
 
 # %%
-RATES = {"1e-4": 1e-4, "2e-4": 2e-4, "5e-4": 5e-4, "1e-3": 1e-3, "1e-2": 1e-2}
+RATES = {"1e-4": 1e-4, "2e-4": 2e-4, "5e-4": 5e-4, "1e-3": 1e-3}
+EVERY = max(1, profile.study_epochs // 25)  # steps between two scores
 
 
-def run(rate, seed):
-    """Train a fresh network at one rate; its history, final map in px and scores."""
+def run(rate, seed, schedule="constant"):
+    """Train a fresh network; its loss and map scores every so many steps, and its last map in px."""
     seed_everything(seed)
     model = DispResNet(encoder=encoder, width=profile.width)
-    config = TrainConfig(epochs=profile.study_epochs, batch_size=1, learning_rate=rate, seed=seed)
+    config = TrainConfig(epochs=profile.study_epochs, batch_size=1, learning_rate=rate, schedule=schedule, seed=seed)
+    predict, scores = network_predictor(model, profile.image_size), {}
+
+    def watch(step, model):
+        if step % EVERY == 0:
+            scores[step] = disparity_metrics(predict(pair), truth_px, pair.focal_px, pair.baseline_m)
+
     with cached_features(model):
-        history = fit(model, [pair], config, progress=False)
-    disparity = network_predictor(model, profile.image_size)(pair)
-    return history, disparity, disparity_metrics(disparity, truth_px, pair.focal_px, pair.baseline_m)
+        history = fit(model, [pair], config, progress=False, on_epoch=watch)
+    loss = history.set_index("epoch")["train_total"].rolling(EVERY).mean()  # of the steps since the last score
+    trace = pd.DataFrame.from_dict(scores, orient="index")[["epe", "d1_all"]].assign(loss=loss)
+    return trace.rename_axis("step").reset_index(), predict(pair)
 
 
 # %%
-curves, rows, maps = [], [], {}
-for rate, seed in tqdm([(r, s) for r in RATES for s in range(profile.seeds)], desc="rates and seeds", unit="run"):
-    try:
-        history, maps[rate], scores = run(RATES[rate], seed)
-    except TrainingDiverged as error:
-        print(f"rate {rate}, seed {seed}: {error}")
-        continue
-    final = history["train_total"].iloc[-max(1, len(history) // 20) :].mean()  # the last 5 % of the steps
-    result = {"loss": final, "epe": scores["epe"], "d1_all": scores["d1_all"]}
-    curves.append(history.assign(rate=rate, seed=seed))
-    rows.append({"rate": rate, "seed": seed, **result})
-    record.add(f"rate {rate}", "motorcycle", seed, **result)
-study = pd.DataFrame(rows)
-study.groupby("rate", sort=False)[["loss", "epe", "d1_all"]].agg(["mean", "min", "max"]).round(2)
+traces, maps = [], {}
+for seed, rate in tqdm([(s, r) for s in range(profile.seeds) for r in RATES], desc="rates and seeds", unit="run"):
+    trace, maps[rate] = run(RATES[rate], seed)
+    traces.append(trace.assign(arm=rate, seed=seed))
+    record.add(f"rate {rate}", "motorcycle", seed, **trace.iloc[-1][["loss", "epe", "d1_all"]])
+traces = pd.concat(traces, ignore_index=True)
+final = traces.groupby(["arm", "seed"], sort=False).last().reset_index()
+final.groupby("arm", sort=False)[["loss", "epe", "d1_all"]].agg(["mean", "min", "max"]).round(3)
+
+# %% [markdown]
+# ## After equally many steps
+# One line per rate, its band from the lowest to the highest seed.
+
 
 # %%
-fig, ax = plt.subplots(figsize=(9, 4), layout="constrained")
-sns.lineplot(pd.concat(curves, ignore_index=True), x="epoch", y="train_total", hue="rate", errorbar=("pi", 100), ax=ax)
-ax.set(
-    yscale="log",
-    xlabel="step",
-    ylabel="loss",
-    title=f"Loss by learning rate, band = all {profile.seeds} seeds\n{label}",
-)
+def plain_ticks(axis):
+    """0.6 instead of 6 x 10^-1."""
+    for formatter in (axis.set_major_formatter, axis.set_minor_formatter):
+        formatter("{x:g}")
+
+
+fig, axes = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
+for ax, metric, unit in zip(axes, ("loss", "epe"), ("loss", "EPE [px]"), strict=True):
+    sns.lineplot(traces, x="step", y=metric, hue="arm", errorbar=("pi", 100), ax=ax, legend=ax is axes[1])
+    ax.set(yscale="log", xlabel="step", ylabel=unit)
+    plain_ticks(ax.yaxis)
+    ax.grid(alpha=0.3, which="both")
+axes[1].legend(title="rate", frameon=False)
+fig.suptitle(f"Loss and map error along the training, {profile.seeds} seeds\n{label}")
 plt.close(fig)
 record.figure("curves", fig)
 
 # %%
-usable = study[study["rate"] != "1e-2"]  # the course project's four rates; the fifth would squash the axes
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-for ax, metric, unit in zip(axes, ("epe", "d1_all"), ("EPE [px]", "D1 [% of pixels]"), strict=True):
-    sns.scatterplot(usable, x="loss", y=metric, hue="rate", ax=ax, s=60, alpha=0.7, legend=ax is axes[1])
-    ax.set(xlabel="final loss", ylabel=unit)
-fig.suptitle(f"Does a lower loss mean a better map? One point per run\n{label}")
+for metric in ("loss", "epe"):
+    for rate in list(RATES)[1:]:
+        print(compare(final, rate, "1e-4", metric))
+
+# %% [markdown]
+# Have the runs arrived? The next cell prints by how much loss and error fell in the last fifth of the steps. A rate
+# whose numbers still fall is not slower at making good maps; it has not finished.
+
+# %%
+late = traces[traces["step"] >= 0.8 * profile.study_epochs].groupby(["arm", "seed"], sort=False)[["loss", "epe"]]
+falling = 100 * (1 - late.last() / late.first())
+for rate, fall in falling.groupby("arm", sort=False).mean().iterrows():
+    print(f"{rate}: in the last fifth of the steps the loss falls by {fall['loss']:.1f} %, EPE by {fall['epe']:.1f} %")
+
+# %% [markdown]
+# ## At equal loss
+# Now drop the time. Each line below is one rate, from early (top right) to late, the mean of its seeds. If all lines
+# lie on one curve, the rates differ in how far they have come, not in what a loss is worth. If C4 were right, the
+# lines of the high rates would lie *above* the others: a worse map at the same loss.
+
+# %%
+means = traces.groupby(["arm", "step"], sort=False)[["loss", "epe"]].mean().reset_index()
+fig, ax = plt.subplots(figsize=(11, 4.8), layout="constrained")
+sns.lineplot(means, x="loss", y="epe", hue="arm", sort=False, estimator=None, marker="o", ax=ax)
+ax.set(xscale="log", yscale="log", xlabel="loss", ylabel="EPE [px]")
+ax.set_title(f"What a loss is worth: map error against loss along each training\n{label}")
+plain_ticks(ax.xaxis)
+plain_ticks(ax.yaxis)
+ax.legend(title="rate", frameon=False)
+ax.grid(alpha=0.3, which="both")
 plt.close(fig)
 record.figure("loss_against_error", fig)
 
-# %%
-record.figure(
-    "maps",
-    figures.map_grid(
-        pair.left, maps, truth_px, label, f"Map by learning rate, {profile.study_epochs} steps, last seed"
-    ),
-)
-
-# %% [markdown]
-# ## Reading
-# In the scatter plot, right is a higher loss and up a larger error. Points that rise to the right: a lower loss means
-# a better map. Points that fall: claim C4. The number that decides is the rank correlation of final loss and error
-# over the four rates of the course project (1e-2 was excluded beforehand): with $+1$, the lower the loss, the better
-# the map; with $-1$, the claim holds. With 12 independent runs chance alone gives values up to about 0.6 either way.
-# These are four rates times three seeds and so not quite independent: take 0.6 as a rough bar. A second correlation
-# leaves out 1e-4, whose loss may still be falling when the training ends.
 
 # %%
-correlation = usable[["loss", "epe", "d1_all"]].corr("spearman")["loss"]
-means = usable.groupby("rate", sort=False)[["loss", "epe"]].mean()
-record.add("loss_vs_error", "motorcycle", spearman_epe=correlation["epe"], spearman_d1=correlation["d1_all"])
-print(f"rank correlation of loss with EPE {correlation['epe']:+.2f}, with D1 {correlation['d1_all']:+.2f}")
-for metric in means:
-    print(f"rates from the lowest to the highest {metric}:", ", ".join(means[metric].sort_values().index))
-fewer = usable[usable["rate"] != "1e-4"][["loss", "epe", "d1_all"]].corr("spearman")["loss"]
-print(f"without 1e-4: {fewer['epe']:+.2f} with EPE, {fewer['d1_all']:+.2f} with D1")
-print(compare(usable.rename(columns={"rate": "arm"}), *means["epe"].nsmallest(2).index, "epe"))
+def epe_at(trace, loss):
+    """EPE where a run first reached this loss, interpolated between scores."""
+    reached = trace["loss"].cummin().to_numpy()
+    return np.interp(-loss, -reached, trace["epe"])  # np.interp wants rising numbers
+
+
+equal = []
+for seed, runs in traces.groupby("seed"):
+    ends = runs.groupby("arm")["loss"].last()
+    for rate in ("1e-4", "1e-3"):
+        epe = epe_at(runs[runs["arm"] == rate], ends.max())  # the loss that both reached: the larger of their ends
+        equal.append({"arm": rate, "seed": seed, "epe": epe})
+print("at the loss that both reach:", compare(pd.DataFrame(equal), "1e-3", "1e-4", "epe"))
 
 # %% [markdown]
-# **Observation.** The rates in order of their losses answer hypothesis 1, the sign of the correlation answers
-# hypothesis 2, and a D1 near 100 % at 1e-2 in the table would confirm hypothesis 3. If EPE and D1 disagree, or if the
-# correlation depends on the runs at 1e-4, hypothesis 2 is not settled. The last line compares the two rates with the
-# best maps: if their ranges overlap, the seeds do not tell which of the two is better. Low rates need more steps, so
-# a short run favours high ones: whether 1e-4 was right for the course project's 1,000 steps is a question for the
-# `paper` profile.
+# The rank correlation within single runs says the same without comparing rates: near $+1$, the map improves whenever
+# the loss falls; near or below 0, the loss has stopped telling.
+
+# %%
+within = traces.groupby(["arm", "seed"], sort=False)[["loss", "epe"]].corr("spearman")["loss"].xs("epe", level=-1)
+for rate, values in within.groupby("arm", sort=False):
+    print(f"{rate}: loss and EPE along a run, rank correlation {values.mean():+.2f} (mean of {len(values)} seeds)")
+    record.add("loss_vs_error", "motorcycle", **{f"spearman {rate}": values.mean()})
+
+# %% [markdown]
+# ## The maps
+# Brighter is nearer. Look for the spokes and the gap between the wheel and the frame.
+
+# %%
+try:
+    trace, maps["1e-2"] = run(1e-2, seed=0)
+    print(f"1e-2: loss {trace['loss'].iloc[-1]:.2f}, EPE {trace['epe'].iloc[-1]:.1f} px, one run")
+except TrainingDiverged as error:
+    print("1e-2:", error)
+title = f"Map by learning rate, {profile.study_epochs} steps"
+record.figure("maps", figures.map_grid(pair.left, maps, truth_px, label, title))
+
+# %% [markdown]
+# ## The verdict on C4
+# Its two halves are judged apart, seed by seed: the same seed starts both rates from the same weights. *Undecided*
+# means that the 95 % interval of the mean difference includes zero.
+
+# %%
+print_verdicts(record, "C4a", "C4b")
+
+# %% [markdown]
+# ## Is a schedule worth it?
+# A schedule lowers the rate while training. *halving* is the paper's: half the rate after 60 % of the steps, a
+# quarter after 80 %. *cosine* rises for the first sixth and then falls smoothly to 0. A high rate gets far; the low
+# rate at the end lets the weights settle.
 #
-# ## Schedules
-# *halving* is the paper's: it halves the rate after 60 % and 80 % of the training. *constant* is the course
-# project's. *cosine* rises for the first sixth and falls smoothly to 0; the demo profile uses it in notebooks 04 and
-# 05. A schedule is a function whose values can be listed.
+# **Hypothesis.** From the highest rate, both end at a lower loss and a better map than the constant rate.
 
 # %%
-fig, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
-for name, factor in SCHEDULES.items():
-    ax.step(range(50), [factor(epoch, 50) for epoch in range(50)], where="post", label=name)
-ax.set(xlabel="epoch of 50", ylabel="factor of the learning rate", title="The three schedules of `TrainConfig`")
-ax.legend(frameon=False)
-plt.close(fig)
-record.figure("schedules", fig)
+scheduled = [final[final["arm"] == "1e-3"].assign(arm="constant")]
+for seed, name in tqdm([(s, n) for s in range(profile.seeds) for n in ("halving", "cosine")], desc="schedules"):
+    trace, _ = run(RATES["1e-3"], seed, name)
+    scheduled.append(trace.iloc[[-1]].assign(arm=name, seed=seed))
+    record.add(f"1e-3, {name}", "motorcycle", seed, **trace.iloc[-1][["loss", "epe", "d1_all"]])
+scheduled = pd.concat(scheduled)
+for metric in ("loss", "epe"):
+    for name in ("halving", "cosine"):
+        print(compare(scheduled, name, "constant", metric))
 
 # %% [markdown]
-# ## What was learnt
-# - Whether a lower loss means a better map is a question for a metric and several seeds, not for the eye.
-# - The spread between seeds is part of the answer: smaller differences cannot be told from chance.
-# - A rank correlation needs a bar that chance does not reach, set before the run.
+# > **Recap**
+# > - A final loss mixes two things: how far a run has come, and what a loss is worth. Curves *along* the run separate
+# >   them.
+# > - Compare rates seed by seed. Seeds share their initial weights, so their paired differences are smaller than the
+# >   spread within one rate.
+# > - A metric decides, not the eye: the project's runs were scored against nothing (Bug 5).
 #
-# **What this does not show.** This is one pair, a fixed number of steps, scored on the pair itself. It says nothing
-# about unseen pictures, which are the subject of notebook 04.
+# **What this does not show.** This is one pair, scored on itself, with one encoder. It says nothing about unseen
+# pictures, which are the subject of notebook 04. The best rate may differ for a network trained from scratch.
 #
 # ## Exercises
-# 1. **Predict:** at 1e-5, how low does the loss get in the same number of steps?
+# 1. **Predict:** how far does 1e-5 get in the same number of steps? Write down the loss, then check yourself.
 #
 # <details><summary>Solution</summary>
 #
-# Adam moves each weight by at most about the rate per step: a tenth of the way at 1e-4. So read the curve of 1e-4
-# after a tenth of the steps, and expect a coarse map.
+# A tenth of the rate moves the weights about a tenth of the way, so look up 1e-4 at a tenth of the steps. Adam's first
+# steps are the exception: they do not wait for the gradient to grow.
 # </details>
-#
-# 2. **Change one line:** give the highest usable rate `schedule="halving"` in `TrainConfig`. Does the end of the
-#    curve get smoother?
+
+# %%
+# Check yourself: set `my_loss`, then remove the "#" of the last two lines. It takes one more run.
+my_loss = None
+# trace, _ = run(1e-5, seed=0)
+# print(f"loss at 1e-5: {trace['loss'].iloc[-1]:.3f}; your guess was {my_loss}")
+
+# %% [markdown]
+# 2. **Change one line:** how many steps does 1e-4 need to reach the final loss of 1e-3? Change the sizes in `run`.
 #
 # <details><summary>Solution</summary>
 #
-# `TrainConfig(..., schedule="halving")`. Late in training a high rate oscillates around the minimum; halving it lets
-# the weights settle, so the last fifth of the curve should be smoother.
+# Give `run` a parameter `epochs=profile.study_epochs` and pass ten times as many for 1e-4. If rate times steps were
+# all that counts, ten times would do. It is an upper bound: large steps waste way by going back and forth.
 # </details>
 #
 # 3. **Explain:** why did the course project's losses (19 to 51) say so little?

@@ -72,7 +72,7 @@ def test_what_is_compared_is_interleaved_and_warm_up_does_not_count(clock):
 def test_each_comparison_leaves_out_the_work_that_it_says(monkeypatch):
     passes, features = [], Trunk.features
     monkeypatch.setattr(Trunk, "features", lambda self, image: passes.append(self) or features(self, image))
-    monkeypatch.setattr(Trainer, "train_step", lambda self, batch: self.network(batch["left"][..., :64, :64]))
+    monkeypatch.setattr(Trainer, "train_step", lambda self, batch: self.model(batch["left"][..., :64, :64]))
     for draw in ("uniform_", "normal_"):  # the values do not matter here, and drawing them takes most of the time
         monkeypatch.setattr(torch.Tensor, draw, lambda self, *_, **__: self)
     narrow = partial(DispResNet, width=0.125)
@@ -100,3 +100,26 @@ def test_the_command_names_the_device_and_prints_a_row_for_every_setting(monkeyp
     rows = {name: values for name, *values in map(str.split, filter(None, printed.splitlines()))}
     assert rows["batch"] == ["1", "2"] and rows["step_s"] == ["0.5", "0.5"]
     assert rows["pairs_per_s"] == rows["images_per_s"] == ["2", "4"]
+
+
+# ---- Another implementation ----
+
+OTHER = """
+import torch
+class ReferenceNet(torch.nn.Conv2d):
+    def __init__(self):
+        super().__init__(3, 2, 3, padding=1)
+def make_reference_step(batch_size, height, width, device):
+    network = ReferenceNet().to(device)
+    return lambda: network(torch.rand(batch_size, 3, height, width, device=device)).sum().backward()
+"""
+
+
+def test_another_implementation_is_compared_by_step_prediction_and_memory(tmp_path, monkeypatch, capsys):
+    (tmp_path / "other.py").write_text(OTHER)
+    small = partial(benchmark.against_reference, batch=2, size=SMALL, width=0.0625)
+    monkeypatch.setattr(benchmark, "against_reference", small)
+    assert main(["benchmark", "--device", "cpu", "--reference", str(tmp_path / "other.py")]) == 0
+    rows = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()[2:])
+    assert 0 < float(rows["training step"]) < 1 and 0 < float(rows["prediction"]) < 1  # it does next to nothing
+    assert rows["memory"] == "NaN"  # is measured on a GPU

@@ -1,5 +1,7 @@
 """Scores, baselines and tables. Metrics are computed a second time here, independently."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,6 @@ import torch
 from monodepth_nb.data.sample import Sample
 from monodepth_nb.evaluation import (
     PUBLISHED,
-    PixelMeanBaseline,
     bootstrap_interval,
     cached,
     disparity_metrics,
@@ -20,6 +21,7 @@ from monodepth_nb.evaluation import (
     to_depth_m,
     to_pixels,
 )
+from monodepth_nb.pixel_mean import PixelMeanBaseline
 
 FOCAL, BASELINE = 721.5377, 0.54
 
@@ -73,6 +75,44 @@ def test_20_m_predicted_as_25_m():
     assert scores == pytest.approx(expected | {"epe": 4, "d1_all": 100})
 
 
+def test_the_papers_protocol_has_its_own_camera_and_clamps_only_the_prediction():
+    # By hand: focal * 0.54 m = 389.630 m px; truth 389.63 and 9.7408 m, prediction 194.8 (so 80) and 7.7926 m.
+    truth, prediction = np.full((2, 1242), np.nan), np.full((2, 1242), 9.0)
+    truth[0, :2], prediction[0, :2] = (1, 40), (2, 50)
+    scores = disparity_metrics(prediction, truth, 700.0, 0.5327, "monodepth")
+    by_hand = {"abs_rel": 0.4973386, "sq_rel": 123.2229, "rmse": 218.94606, "rmse_log": 1.1305366}
+    by_hand |= {"a1": 0.0, "a2": 0.5, "a3": 0.5, "epe": 5.5, "d1_all": 50.0}
+    assert scores == pytest.approx(by_hand, rel=1e-6)
+    truth[0, 1] = np.nan
+    assert disparity_metrics(prediction, truth, 721.5377, 0.54, "monodepth")["abs_rel"] == pytest.approx(0.7946772)
+    assert disparity_metrics(prediction, truth, 721.5377, 0.54)["abs_rel"] == 0  # both are 80 m
+
+
+def test_pictures_of_other_widths_than_kittis_keep_their_camera_in_the_papers_protocol():
+    scores = disparity_metrics(np.full((2, 500), 2.0), np.full((2, 500), 1.0), 400.0, 1.0, "monodepth")
+    assert scores["abs_rel"] == pytest.approx(320 / 400)
+
+
+def test_without_a_camera_there_are_disparity_errors_and_no_metres():
+    sample = Sample(name="own", left=torch.zeros(3, 2, 4), disparity_px=np.full((2, 4), 20.0))
+    scores = evaluate(lambda s: np.full((2, 4), 24.0), [sample]).iloc[0]
+    assert scores["epe"] == 4 and scores["d1_all"] == 100
+    assert scores[["abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3"]].isna().all()
+    assert error_by_distance(lambda s: np.full((2, 4), 24.0), [sample])["pixels"].sum() == 0
+
+
+@pytest.mark.parametrize(("focal", "baseline"), [(-700, 0.5), (700, -0.1), (700, 0), (np.inf, 0.5)])
+def test_an_impossible_camera_is_refused(focal, baseline):
+    with pytest.raises(ValueError, match=str(baseline)):
+        disparity_metrics(np.ones((2, 2)), np.ones((2, 2)), focal, baseline)
+
+
+def test_a_baseline_in_millimetres_is_noticed():
+    sample = labelled(np.full((2, 4), 20.0)) | {"baseline_m": 540.0}
+    with pytest.warns(UserWarning, match="millimetres"):
+        evaluate(lambda s: np.full((2, 4), 24.0), [sample])
+
+
 def test_d1_counts_errors_of_at_least_3_px_and_5_percent():
     for truth, prediction, wrong in ((20, 22.9, 0), (20, 23, 100), (100, 104.9, 0), (100, 105, 100), (61, 58, 0)):
         scores = disparity_metrics(np.array([prediction]), np.array([truth]), FOCAL, BASELINE)
@@ -100,7 +140,7 @@ def test_maps_without_a_score_are_refused(prediction, truth, message):
 def test_an_offset_between_the_cameras_enters_the_depth_and_not_the_disparity_error():
     truth = np.full((4, 8), 30.0)
     sample = Sample(name="offset", disparity_px=truth, focal_px=1000.0, baseline_m=0.2, doffs_px=20.0)
-    scores = score_sample(lambda _: truth + 10, sample)
+    scores = score_sample(truth + 10, sample)
     assert scores["epe"] == pytest.approx(10)
     assert scores["abs_rel"] == pytest.approx(abs(200 / 60 - 200 / 50) / (200 / 50))
 
@@ -141,6 +181,50 @@ def test_a_cached_prediction_is_made_once():
     for name in ("a", "b", "a"):
         predict({"name": name})
     assert calls == ["a", "b"]
+
+
+def test_a_network_predicts_in_batches_and_its_cached_maps_are_small():
+    batches = []
+
+    def network(images):
+        batches.append(len(images))
+        return [images.mean(1, keepdim=True).expand(-1, 2, -1, -1)]
+
+    data = [labelled(np.full((200, 600), 20.0), str(i)) for i in range(11)]
+    predict = cached(network_predictor(network, (64, 64)))
+    table = evaluate(predict, data)
+    assert batches == [8, 3] and len(table) == 11
+    evaluate(predict, data)
+    assert batches == [8, 3]
+    assert predict.maps(data)[0].shape == (64, 64)
+
+
+def test_few_samples_are_in_memory_at_a_time():
+    samples, most = [], 0
+
+    class Data:
+        def __len__(self):
+            return 30
+
+        def __getitem__(self, i):
+            nonlocal most
+            sample = labelled(np.full((4, 8), 20.0), str(i))
+            samples.append(weakref.ref(sample))
+            most = max(most, sum(reference() is not None for reference in samples))
+            return sample
+
+    evaluate(lambda s: np.full((4, 8), 24.0), Data())
+    assert most <= 17  # a batch, and the next
+
+
+def test_a_prediction_follows_the_distance_of_the_scored_cameras():
+    def network(images):
+        return [torch.full((len(images), 2, 64, 64), 0.02)]
+
+    sample = labelled(np.ones((4, 100)))  # 0.54 m
+    for trained_on, expected in ((0.27, 4), (0.54, 2), (0.5327, 2), (None, 2)):
+        predict = network_predictor(network, (64, 64), baseline_m=trained_on)
+        np.testing.assert_allclose(predict(sample), expected, rtol=1e-5)
 
 
 # ---- baselines ----
@@ -189,6 +273,13 @@ def test_evaluate_gives_a_row_per_image():
     assert table["epe"].tolist() == [4, 6]
 
 
+def test_an_image_without_truth_is_named_and_skipped_and_the_others_keep_their_places():
+    data = [labelled(np.full((2, 2), v), f"image {i}") for i, v in enumerate((10, np.nan, 20))]
+    with pytest.warns(UserWarning, match="image 1"):
+        table = evaluate(lambda s: np.full((2, 2), 10.0), data)
+    assert table.index.tolist() == [0, 2] and table["name"].tolist() == ["image 0", "image 2"]
+
+
 def test_errors_name_the_image():
     with pytest.raises(ValueError, match="image 7.*truth='occ'"):
         evaluate(None, [Sample(name="image 7")])
@@ -211,6 +302,13 @@ def test_errors_are_grouped_by_true_distance():
     table = error_by_distance(lambda s: truth + 2, [labelled(truth)] * 2)
     assert table["pixels"].to_dict() == {"0-10 m": 2, "10-20 m": 2, "20-40 m": 2, "40-80 m": 4}
     np.testing.assert_allclose(table["epe"], 2, rtol=1e-5)
+
+
+def test_an_offset_between_the_cameras_counts_in_the_bands_of_distance():
+    truth = FOCAL * BASELINE / np.array([[5.0, 15]])
+    sample = labelled(truth - 4, doffs_px=4.0)
+    table = error_by_distance(lambda s: np.asarray(s["disparity_px"]), [sample])
+    assert table["pixels"].tolist() == [1, 1, 0, 0] and (table["abs_rel"].dropna() < 1e-6).all()
 
 
 def test_errors_by_region_separate_lane_paint_and_shiny_surfaces_from_plain_road():

@@ -1,10 +1,13 @@
 """Figures say what they show: titles, units, one range per quantity. The smoke notebooks render them."""
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from monodepth_nb import figures
 from monodepth_nb.data.sample import Sample
@@ -48,7 +51,7 @@ def test_every_figure_names_profile_and_data_and_is_not_left_open(sample):
         figures.photo_sheet(np.ones((40, 100, 3)), fraction, None, LABEL),
     ):
         assert LABEL in fig.get_suptitle()
-        assert fig.get_size_inches()[0] <= 12
+        assert 11 <= fig.get_size_inches()[0] <= 12  # over 1000 pixels
         assert hasattr(fig, "number")  # made by pyplot, else a notebook may show it as text
     assert not plt.get_fignums()
 
@@ -56,7 +59,7 @@ def test_every_figure_names_profile_and_data_and_is_not_left_open(sample):
 def test_truth_and_prediction_share_colours_and_range_and_errors_are_in_pixels(sample):
     fig = figures.prediction_figure(sample, MAP, LABEL)
     truth, prediction, error = (panel(fig, t) for t in ("ground truth", "prediction", "error, mean 2.0 px"))
-    assert truth.get_clim() == prediction.get_clim() == (0, 10)  # a tenth of the width
+    assert truth.get_clim() == prediction.get_clim() == (0.4, 10)  # to a tenth of the width
     assert truth.get_cmap().name == prediction.get_cmap().name
     np.testing.assert_allclose(np.ma.compressed(error.get_array()), 2)
     assert {"disparity [px]", "absolute error [px]"} <= {ax.get_ylabel() for ax in fig.axes}
@@ -67,7 +70,7 @@ def test_an_image_is_stretched_to_its_map_and_both_maps_share_one_range():
     fig = figures.two_by_two(small, maps[0], np.zeros((80, 50, 3)), maps[1], LABEL, "your photo")
     images = [ax.images[0] for ax in fig.axes[:4]]
     assert [image.get_extent() for image in images] == [[0, 100, 40, 0]] * 2 + [[0, 50, 80, 0]] * 2
-    assert images[1].get_clim() == images[3].get_clim() == (0, 0.1)
+    assert images[1].get_clim() == images[3].get_clim() == (0.004, 0.1)
 
 
 def test_samples_are_columns_from_image_to_error_with_the_best_first(sample):
@@ -110,7 +113,36 @@ def test_each_run_is_in_the_row_of_its_arm_with_mean_and_range():
     assert list(handles[-1].get_xdata()) == pytest.approx([0.25, 0.5])
 
 
-def test_disparity_colours_run_from_black_to_light_and_are_clipped_at_the_ends():
-    colours = figures.colour_disparity(np.array([[-1, 0, 0.05, 0.1, 9]]))[0].astype(int)
+def test_disparity_colours_run_from_black_to_light_and_are_clipped_at_the_ends_and_grey_is_unknown():
+    colours = figures.colour_disparity(np.array([[-1, 0, 0.05, 0.1, 9, np.nan]]))[0].astype(int)
     assert (colours[0] == colours[1]).all() and (colours[3] == colours[4]).all()
     assert colours[1].sum() < colours[2].sum() < colours[3].sum()
+    assert colours[5].tolist() == [209] * 3
+
+
+def test_twice_the_distance_is_the_same_step_of_colour_near_and_far():
+    scale = figures.disparity_range(width=100)
+    steps = np.diff(scale([0.8, 1.6, 3.2, 6.4]))
+    np.testing.assert_allclose(steps, steps[0])
+    assert steps[0] > 0.2
+
+
+def test_a_dollar_in_a_name_is_no_formula(sample):
+    odd = Sample(sample, name="$\\bad{$")
+    fig = figures.prediction_figure(odd, MAP, "data $\\worse{$")
+    fig.savefig(io.BytesIO())  # a formula that cannot be parsed would raise
+    assert titles(fig)[0] == odd.name
+
+
+def test_an_animation_holds_every_frame_and_shows_the_last_one_longest(tmp_path):
+    frames = [
+        figures.grid([figures.Panel(np.full((8, 16, 3), tone), "")], 1, LABEL, width=3) for tone in (0.1, 0.5, 0.9)
+    ]
+    figures.write_animation(tmp_path / "a.gif", frames)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 3 and gif.width == 300
+        shown = []
+        for number in range(3):
+            gif.seek(number)
+            shown.append(gif.info["duration"])
+    assert shown[2] > shown[0] == shown[1]

@@ -13,14 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from monodepth_nb import checkpoints, inference
+from monodepth_nb import inference
 from monodepth_nb.__main__ import main
+from monodepth_nb.checkpoints import RunFolder
+from monodepth_nb.data.files import read_image
 from monodepth_nb.figures import Figure
 from monodepth_nb.inference import (
     Camera,
     Photo,
     ask_for_photo,
     find_photos,
+    is_result,
     load_network,
     predict_disparity,
     predict_photo,
@@ -33,10 +36,6 @@ from monodepth_nb.networks import DispResNet
 from monodepth_nb.onnx_export import OnnxNetwork, export_onnx
 
 SIZE = (64, 128)
-NEEDS_ONNX = pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))),
-    reason="needs `pip install onnx onnxscript onnxruntime`",
-)
 
 
 def brightness_network(images):
@@ -114,6 +113,15 @@ def test_16_bit_grey_keeps_its_shades_and_transparent_parts_are_white(tmp_path):
     assert read_photo(tmp_path / "b.png").picture.tolist() == [[[1, 1, 1], [1, 0, 0]]]
 
 
+def test_a_photo_of_12_bits_in_16_is_read_as_training_reads_it_with_a_warning(tmp_path):
+    Image.fromarray(np.array([[0, 1000, 2048, 4095]], dtype=np.uint16)).save(tmp_path / "a.png")
+    with pytest.warns(UserWarning, match=r"a\.png.*12 bits"):
+        photo = read_photo(tmp_path / "a.png")
+    with pytest.warns(UserWarning, match="12 bits"):
+        trained_on = read_image(tmp_path / "a.png").permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(photo.picture, trained_on, atol=0.002)
+
+
 def test_a_large_jpeg_is_decoded_at_half_its_size(tmp_path, monkeypatch):
     monkeypatch.setattr(inference, "MAX_SIDE", 100)
     Image.new("RGB", (328, 218), (0, 128, 255)).save(tmp_path / "a.jpg")
@@ -168,6 +176,17 @@ def test_photos_are_found_by_name_and_in_folders(tmp_path):
     assert find_photos([c, "missing.jpg", c]) == [c, Path("missing.jpg")]
     with pytest.raises(ValueError, match="empty"):
         find_photos([tmp_path / "empty"])
+
+
+def test_results_in_a_folder_of_photos_are_no_photos(photo, tmp_path, blank_figures):
+    for name in ("a_coloured.png", "shot_sheet.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert len(find_photos([tmp_path])) == 3  # nothing has been predicted
+    for _ in range(3):
+        photos = find_photos([tmp_path])
+        predict_photos(brightness_network, photos, tmp_path, SIZE, Camera(700.0, 0.1))
+    mine = [tmp_path / name for name in ("a.png", "shot_sheet.png")]
+    assert photos == mine and not any(map(is_result, mine))
 
 
 # ---- predicting ----
@@ -242,8 +261,34 @@ def test_points_keep_place_and_colour_in_a_ply_file(tmp_path):
 
 
 def test_photos_of_the_same_name_do_not_overwrite_each_other():
-    paths = [Path(p) for p in ("x/a.jpg", "y/a.jpg", "x/a.png", "x/a_2.png")]
-    assert list(inference.unique_names(paths).values()) == ["a", "a_2", "a_3", "a_2_2"]
+    paths = [Path(p) for p in ("x/a.jpg", "y/a.jpg", "x/a.png", "x/a_2.png", "x/A.jpg")]
+    # macOS and Windows take a and A for one name.
+    assert list(inference.unique_names(paths).values()) == ["a", "a_2", "a_3", "a_2_2", "A_4"]
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_left_in_part(photo, tmp_path, monkeypatch):
+    def full_disk(values, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(inference, "save_array", full_disk)
+    failures = predict_photos(brightness_network, [photo], tmp_path / "out", SIZE)
+    assert "a_relative_disparity.npy" in failures[photo] and not list((tmp_path / "out").iterdir())
+
+
+def test_photos_that_are_larger_than_their_results_are_named(tmp_path, monkeypatch, blank_figures):
+    monkeypatch.setattr(inference, "MAX_SIDE", 100)
+    Image.new("RGB", (200, 40)).save(tmp_path / "large.png")
+    with pytest.warns(UserWarning, match=r"large\.png from 200 to 100"):
+        predict_photos(brightness_network, [tmp_path / "large.png"], tmp_path, SIZE)
+
+
+def test_a_camera_in_millimetres_is_noticed_and_an_impossible_one_refused(photo, tmp_path, blank_figures):
+    with pytest.warns(UserWarning, match="millimetres"):
+        predict_photos(brightness_network, [photo], tmp_path, SIZE, Camera(700.0, 540.0))
+    for camera in (Camera(700.0, -0.1), Camera(700.0, 0.0), Camera(float("nan"), 0.5)):
+        with pytest.raises(ValueError, match="camera"):
+            predict_photos(brightness_network, [photo], tmp_path, SIZE, camera)
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_predicting(photo):
@@ -257,7 +302,11 @@ def test_a_folder_that_cannot_be_made_is_refused_before_predicting(photo):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, network):
     folder = tmp_path_factory.mktemp("run")
-    checkpoints.save(folder, network, {"checkpoint_every": 1, "image_size": SIZE}, [{"epoch": 1, "train_total": 1}], {})
+    camera = {"focal_px": 700.0, "baseline_m": 0.5, "width": 1242}
+    run = RunFolder(folder, network, {"image_size": SIZE, "camera": camera, "validation": None}, {})
+    history = [{"epoch": 1, "train_total": 1}]
+    run.keep_best(history)
+    run.write(history)
     return str(folder / "best.pt")
 
 
@@ -281,7 +330,7 @@ def test_a_bad_photo_changes_the_exit_status_and_does_not_stop_the_others(photo,
 
 
 def test_depth_in_metres_needs_focal_length_and_baseline(photo, tmp_path, capsys, predict):
-    for half in (["--ply"], ["--focal-px", 700], ["--baseline-m", 0.5]):
+    for half in (["--ply"], ["--baseline-m", 0.5]):
         assert predict(photo, *half) == 2
         assert "metres" in capsys.readouterr().err
     assert predict(photo, "--focal-px", -700, "--baseline-m", 0.5) == 2
@@ -297,6 +346,31 @@ def test_a_wrong_checkpoint_and_a_wrong_folder_are_named(photo, tmp_path, capsys
     assert "other.pt" in capsys.readouterr().err
     assert predict(photo, out=photo) == 2
     assert "a.png" in capsys.readouterr().err
+
+
+def test_the_baseline_that_a_network_was_trained_with_is_stored_with_it(photo, tmp_path, predict):
+    assert predict(photo, "--focal-px", 700) == 0
+    assert predict(photo, "--focal-px", 700, "--baseline-m", 0.5, out=tmp_path / "given") == 0
+    stored, given = (np.load(tmp_path / out / "a_depth_m.npy") for out in ("out", "given"))
+    np.testing.assert_array_equal(stored, given)
+
+
+def test_a_run_folder_stands_for_its_best_network(photo, tmp_path, predict, checkpoint):
+    assert predict(photo, checkpoint=Path(checkpoint).parent) == 0
+    assert predict(photo, checkpoint=tmp_path) == 2  # a folder without a run
+
+
+def test_without_a_checkpoint_the_shipped_network_predicts(photo, tmp_path, monkeypatch, checkpoint, capsys):
+    monkeypatch.setattr(inference, "files", lambda package: tmp_path / package)
+    command = ["predict", str(photo), "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "streets.pt" in capsys.readouterr().err
+    (tmp_path / "monodepth_nb" / "weights").mkdir(parents=True)
+    half = torch.load(checkpoint, weights_only=True)  # it is stored in 16 bits
+    half["model"] = {name: tensor.half() for name, tensor in half["model"].items()}
+    torch.save(half, tmp_path / "monodepth_nb" / "weights" / "streets.pt")
+    assert main(command) == 0 and (tmp_path / "out" / "a_sheet.png").exists()
+    assert {p.dtype for p in load_network().parameters()} == {torch.float32}
 
 
 @pytest.fixture
@@ -324,10 +398,21 @@ def evaluate(checkpoint, tmp_path, capsys, blank_figures):
 def test_a_checkpoint_is_scored_on_the_scenes_left_out_of_training(tmp_path, evaluate):
     names = [f"{scene:06}_10" for scene in range(50, 55)]
     status, printed = evaluate(names)
-    assert status == 0 and "| noc | pixel-mean baseline | 1 |" in printed
+    assert status == 0 and "| noc | pixel-mean baseline | metres | 1 |" in printed
     assert set(pd.read_csv(tmp_path / "out" / "per_image.csv")["name"]) == {"000054_10"}
     status, printed = evaluate(names, "--all")
-    assert status == 0 and "| occ | network, post-processed | 5 |" in printed
+    assert status == 0 and "| occ | network, post-processed | metres | 5 |" in printed
+
+
+def test_where_some_scenes_are_labelled_these_are_scored_and_counted(tmp_path, evaluate):
+    names = [f"{scene:06}_10" for scene in range(50, 55)]
+    evaluate(names)
+    for kind in ("noc", "occ"):
+        (tmp_path / "data" / "training" / f"disp_{kind}_0" / "000052_10.png").unlink()
+    kept = {path.name for path in (tmp_path / "data/training/disp_noc_0").iterdir()}
+    assert len(kept) == 4
+    rescored, printed = evaluate([], "--all")
+    assert rescored == 0 and "5 scenes: 4 with noc truth" in printed
 
 
 @pytest.mark.parametrize("names", [["000050_10"], ["000002_10", "000002_11", "000003_10", "000003_11"]])
@@ -358,11 +443,13 @@ def test_a_photo_is_given_by_argument_environment_or_upload_on_colab(monkeypatch
 # ---- ONNX ----
 
 
-@NEEDS_ONNX
 @pytest.mark.filterwarnings("ignore")
 def test_an_exported_network_predicts_the_same(tmp_path, network):
-    export_onnx(network, tmp_path / "network.onnx", SIZE)
-    exported = load_network(tmp_path / "network.onnx")
+    network.train()
+    export_onnx(network, tmp_path / "new" / "network.ONNX", SIZE)
+    assert network.training  # nothing of it has changed
+    network.eval()
+    exported = load_network(tmp_path / "new" / "network.ONNX")
     assert tuple(exported.size) == SIZE
     for count in (1, 3):
         images = torch.rand(count, 3, *SIZE)
@@ -373,7 +460,6 @@ def test_an_exported_network_predicts_the_same(tmp_path, network):
     np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-@NEEDS_ONNX
 def test_a_file_that_is_not_an_exported_network_is_named(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"no")
     with pytest.raises(ValueError, match="a.onnx"):

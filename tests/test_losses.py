@@ -206,6 +206,13 @@ def test_loss_weights_reach_the_total():
     torch.testing.assert_close(heavy.total, expected)
 
 
+def test_appearance_mixes_ssim_and_l1_in_the_shares_that_alpha_gives():
+    case = random_case()
+    ssim, l1, mixed = (MonodepthLoss(alpha=alpha)(*case).appearance for alpha in (1, 0, 0.85))
+    torch.testing.assert_close(mixed, 0.85 * ssim + 0.15 * l1)
+    assert abs(ssim - l1) > 0.01
+
+
 def test_loss_stays_float32_when_the_network_runs_in_bfloat16():
     maps, left, right = random_case(seed=4)
     with torch.autocast("cpu", torch.bfloat16):

@@ -192,6 +192,15 @@ def test_disparity_is_not_rounded_to_16_bits():
     assert len(finest.unique()) > 0.9 * finest.numel()  # 16 bits know some hundred values here
 
 
+def test_in_16_bits_the_coarser_map_joins_in_16_bits():
+    network, seen = DispResNet(width=0.125), set()
+    for layer in network.decoder.iconvs:
+        layer.register_forward_pre_hook(lambda _, inputs: seen.add(inputs[0].dtype))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        network(torch.rand(1, 3, 64, 128))
+    assert seen == {torch.bfloat16}
+
+
 def test_elu_and_its_gradient_equal_pytorchs_in_32_and_16_bits():
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 1e-2)):
         ours, theirs = (torch.linspace(-9, 9, 999, dtype=dtype, requires_grad=True) for _ in range(2))

@@ -52,17 +52,17 @@ def test_script_and_notebook_hold_the_same_cells(script):
 
 
 @each_notebook
-def test_stored_cells_ran_in_order_and_without_error_and_fit_in_3_megabytes(script):
+def test_stored_cells_ran_in_order_and_without_error_and_fit_in_2_megabytes(script):
     code = executed_cells(script)
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
     assert not [o for c in code for o in c.outputs if o.output_type == "error"]
-    assert script.with_suffix(".ipynb").stat().st_size < 3_000_000
+    assert script.with_suffix(".ipynb").stat().st_size < 2_000_000
 
 
 @each_notebook
 def test_stored_outputs_say_where_they_come_from_and_hold_a_figure_but_no_paths_and_no_progress_bars(script):
     outputs = "\n".join(str(output) for cell in executed_cells(script) for output in cell.outputs)
-    assert re.search(r"Provenance: (demo|paper) profile; data: .*torch \d.*\d{4}-\d\d-\d\d; [\d.]+ min", outputs)
+    assert re.search(r"Provenance: (long|paper) profile; data: .*torch \d.*\d{4}-\d\d-\d\d; [\d.]+ min", outputs)
     assert "image/png" in outputs or "image/jpeg" in outputs
     text = re.sub(r"'image/\w+': '[^']*'", "", outputs)
     assert not re.search(r"/home/|/root/|/Users/|/tmp/|[A-Z]:\\\\", text)
@@ -85,7 +85,7 @@ def run_setup_cell(monkeypatch, folder, colab):
         monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    exec(setup_cell(SCRIPTS[0]), {})
+    exec(re.sub(r"^%.*", "", setup_cell(SCRIPTS[0]), flags=re.MULTILINE), {})  # magics need a kernel
     return Path.cwd()
 
 
@@ -140,4 +140,4 @@ def test_a_wrong_repository_address_changes_nothing(copy_of_texts, address):
 
 def test_git_stores_no_data_sets_and_no_builds():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert not re.search(r"^(datasets|build|runs)/|\.zip$|\.pt$", tracked, re.MULTILINE)
+    assert not re.search(r"^(datasets|build|runs)/|\.zip$|(?<!weights/streets)\.pt$", tracked, re.MULTILINE)

@@ -395,12 +395,24 @@ def test_a_changed_image_is_not_mistaken_for_a_cached_one(frozen):
         assert torch.equal(second, frozen(image * 0.5)[0]) and not torch.equal(first, second)
 
 
-def test_the_cache_holds_as_many_batches_as_asked_for(frozen):
-    calls, images = counted(frozen), torch.rand(3, 1, 3, 64, 128)
-    with torch.no_grad(), cached_features(frozen, batches=2):
-        for index in (0, 1, 0, 1, 2, 0):
-            frozen(images[index])
-    assert len(calls) == 4  # 0, 1, 2, and 0 again, which 2 had replaced
+def test_features_of_weights_that_were_replaced_are_not_believed(frozen):
+    image, trunk = torch.rand(1, 3, 64, 128), next(m for m in frozen.modules() if isinstance(m, Trunk))
+    with torch.no_grad(), cached_features(frozen):
+        first = frozen(image)[0]
+        trunk.load_state_dict({name: 0.5 * value for name, value in trunk.state_dict().items()})
+        assert not torch.equal(frozen(image)[0], first)
+
+
+def test_pictures_are_recognised_in_other_batches_as_far_as_there_is_room(frozen):
+    calls, images = counted(frozen), torch.rand(3, 3, 64, 128)
+    with torch.no_grad():
+        alone = [frozen(images[i : i + 1])[0] for i in range(3)]
+        calls.clear()
+        with cached_features(frozen, pictures=2):
+            for batch, expected_calls in (([0, 1], 1), ([1, 0], 1), ([2, 0], 2), ([2], 3)):
+                maps = frozen(images[batch])[0]
+                torch.testing.assert_close(maps, torch.cat([alone[i] for i in batch]), atol=1e-5, rtol=0)
+                assert len(calls) == expected_calls  # pictures 0 and 1 fill the cache
 
 
 def test_features_first_seen_in_inference_mode_serve_a_training_step(frozen):

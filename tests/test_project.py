@@ -45,7 +45,7 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-OUTCOME = {"evaluation", "inference", "onnx_export", "figures", "benchmark", "__main__", "__init__"}
+OUTCOME = {"evaluation", "inference", "onnx_export", "figures", "benchmark", "gpu_check", "__main__", "__init__"}
 ROOMS = {"data", "streets", "course"}
 METHOD = tuple(name for name in MODULES if name not in OUTCOME | ROOMS and "." not in name)
 FORBIDDEN = [  # (importing modules or rooms, imported modules or rooms)

@@ -1,5 +1,6 @@
 """Training learns what is known, resumes exactly, is shared by processes, and says what goes wrong."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import Dataset
 
-from monodepth_nb import checkpoints, machine, monitoring
-from monodepth_nb.checkpoints import CheckpointError, load_model
+from monodepth_nb import checkpoints, machine, monitoring, training
+from monodepth_nb.checkpoints import CheckpointError, RunFolder, load_model
+from monodepth_nb.data.loading import make_loader
 from monodepth_nb.data.sample import Sample
 from monodepth_nb.data.transforms import Compose, MirroredFlip, PairedPhotometric
 from monodepth_nb.evaluation import left_disparity
@@ -56,6 +59,14 @@ class TinyNetwork(nn.Module):
         self.seen_modes.append(self.training)
         finest = 0.3 * self.decoder(self.dropout(F.elu(self.encoder(image)))).sigmoid()
         return [F.avg_pool2d(finest, 2**s) for s in range(4)]
+
+
+class Normalised(TinyNetwork):
+    """The same without dropout and with batch norm, whose statistics follow the pictures that a process sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.BatchNorm2d(8)
 
 
 def tiny(seed: int = 0) -> TinyNetwork:
@@ -221,14 +232,6 @@ def test_impossible_settings_are_refused_with_what_is_possible(field, named):
         TrainConfig(**field)
 
 
-def test_16_bit_losses_are_close_to_32_bit_losses_and_fp16_is_refused_on_a_cpu():
-    full, half = (tiny_fit(tiny(), 2, config={"precision": name}) for name in ("fp32", "bf16"))
-    assert half["train_total"].tolist() == pytest.approx(full["train_total"].tolist(), rel=0.02)
-    assert half["train_total"].tolist() != full["train_total"].tolist()
-    with pytest.raises(ValueError, match="fp16.*cpu"):
-        tiny_fit(tiny(), 1, config={"precision": "fp16"})
-
-
 def test_a_map_that_is_zero_is_called_collapsed_not_diverged():
     terms = LossTerms(*torch.ones(len(LossTerms._fields)))
     row = monitoring.as_row(terms, torch.zeros(2, 2, 8, 8))
@@ -256,6 +259,13 @@ def test_a_device_without_the_gradient_of_the_warp_is_found_out(monkeypatch):
     assert not machine.can_warp(torch.device("cpu"))
 
 
+def test_loader_processes_change_nothing_that_is_learnt():
+    models = [tiny(), tiny()]
+    for workers, model in enumerate(models):
+        tiny_fit(model, 2, config={"workers": workers}, validation_data=pairs(2))
+    assert_same_weights(*models)
+
+
 def test_nothing_to_learn_from_is_refused():
     with pytest.raises(ValueError, match="0 training pairs"):
         tiny_fit(tiny(), 1, count=0)
@@ -278,9 +288,9 @@ def kill_after(last: int):
 
 def test_a_run_without_a_gradient_scaler_goes_on_where_one_is_needed(tmp_path):
     tiny_fit(tiny(), 1, tmp_path)
-    model, state = tiny(), checkpoints.load(tmp_path / "last.pt")
+    state, parts = checkpoints.load(tmp_path / "last.pt"), {"scaler": torch.amp.GradScaler("cpu", enabled=True)}
     assert state["scaler"] == {}
-    checkpoints.resume(tmp_path, model, state["settings"], {"scaler": torch.amp.GradScaler("cpu", enabled=True)})
+    assert len(RunFolder(tmp_path, tiny(), state["settings"], parts).resume("refuse")) == 1
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -315,35 +325,37 @@ def test_a_run_of_other_settings_is_not_resumed(tmp_path):
         (r"learning_rate 0.01 .*0.001.*seed 0", 2, {"config": halving | {"learning_rate": 1e-3, "seed": 1}}),
         (r"epochs 2 .*3", 3, {"config": halving}),
         (r"pairs_per_step 2 .*4", 2, {"config": halving | {"batch_size": 4}}),
-        (r"augmented True .*False", 2, {"config": halving, "transform": None}),
-        (r"loss MonodepthLoss .*BreaksAt", 2, {"config": halving, "loss": BreaksAt(0)}),
+        (r"transform .*MirroredFlip.*None", 2, {"config": halving, "transform": None}),
+        (r"transform .*0.5.*0.4", 2, {"config": halving, "transform": Compose(MirroredFlip(0.4), PairedPhotometric())}),
+        (r"loss .*=0.1.*=0.2", 2, {"config": halving, "loss": MonodepthLoss(smoothness_weight=0.2)}),
+        (r"loss MonodepthLoss.*BreaksAt", 2, {"config": halving, "loss": BreaksAt(0)}),
         (r"padding zeros .*border", 2, {"config": halving | {"padding": "border"}}),
         ("training_pairs 5", 2, {"config": halving, "count": 4}),
     ):
         with pytest.raises(CheckpointError, match=named):
-            tiny_fit(tiny(), epochs, tmp_path, **others)
+            tiny_fit(tiny(), epochs, tmp_path, on_mismatch="refuse", **others)
+    config = TrainConfig(2, 2, 1e-2, "halving")
     with pytest.raises(CheckpointError, match="network"):
-        fit(DispResNet(width=0.0625), pairs(5), TrainConfig(2, 2, 1e-2, "halving"), run_dir=tmp_path)
+        fit(DispResNet(width=0.0625), pairs(5), config, run_dir=tmp_path, on_mismatch="refuse")
 
 
-def test_how_often_to_save_may_change_when_a_run_goes_on(tmp_path):
+def test_how_often_to_score_may_change_when_a_run_goes_on(tmp_path):
     tiny_fit(tiny(), 2, tmp_path)
-    assert len(tiny_fit(tiny(), 3, tmp_path, config={"checkpoint_every": 3, "metrics_every": 1})) == 3
+    assert len(tiny_fit(tiny(), 3, tmp_path, config={"metrics_every": 1}, on_mismatch="refuse")) == 3
 
 
 def test_a_network_of_the_same_tensors_that_upsamples_in_another_way_is_another_network(tmp_path):
-    config, data = TrainConfig(1, batch_size=1), [blobs(3, 0, (64, 64), blob=8)]
-    fit(DispResNet(width=0.0625), data, config, run_dir=tmp_path, progress=False)
-    with pytest.raises(CheckpointError, match="nearest.*bilinear"):
-        fit(DispResNet(width=0.0625, upsampling="bilinear"), data, config, run_dir=tmp_path, progress=False)
+    data, options = [blobs(3, 0, (64, 64), blob=8)], {"run_dir": tmp_path, "progress": False, "on_mismatch": "refuse"}
+    fit(DispResNet(width=0.0625), data, TrainConfig(1, batch_size=1), **options)
+    with pytest.raises(CheckpointError, match="upsampling nearest.*bilinear"):
+        fit(DispResNet(width=0.0625, upsampling="bilinear"), data, TrainConfig(1, batch_size=1), **options)
 
 
-def test_a_few_pairs_run_cannot_be_lengthened_for_its_last_quarter_would_be_another(tmp_path):
+def test_a_few_pairs_run_cannot_be_lengthened_for_its_last_quarter_would_be_another():
     settings = {"schedule": "constant", "recipe": "few-pairs", "epochs": 8}
-    with pytest.raises(CheckpointError, match=r"epochs 8 .*16"):
-        checkpoints.require_same_settings(settings, settings | {"epochs": 16}, 8, tmp_path)
+    assert checkpoints.differences(settings, settings | {"epochs": 16}, epochs_done=8)
     course = settings | {"recipe": "course"}
-    checkpoints.require_same_settings(course, course | {"epochs": 16}, 8, tmp_path)
+    assert not checkpoints.differences(course, course | {"epochs": 16}, epochs_done=8)
 
 
 @pytest.mark.parametrize("file", [1, 2])
@@ -371,41 +383,156 @@ def test_a_kill_while_writing_costs_an_epoch_at_most(tmp_path, monkeypatch, file
 
 
 def test_a_run_does_not_go_on_with_other_pictures_of_the_same_number_and_size(tmp_path):
-    runs = [{"train_data": [blobs(3, seed)] * 2, "run_dir": tmp_path} for seed in (0, 1)]
-    options = {"progress": False, "device": "cpu"}
-    fit(tiny(), config=TrainConfig(epochs=1), **runs[0], **options)
-    with pytest.raises(CheckpointError, match="first_picture"):
-        fit(tiny(), config=TrainConfig(epochs=2), **runs[1], **options)
+    data = pairs(5)
+    exchanged = [Sample(data[4 - i], name=pair.name) for i, pair in enumerate(data)]
+    mirrored = [Sample(pair, left=pair.right, right=pair.left) for pair in data]
+    options = {"config": TrainConfig(1), "run_dir": tmp_path, "on_mismatch": "refuse", "progress": False}
+    fit(tiny(), data, **options)
+    for other in (exchanged, mirrored):
+        with pytest.raises(CheckpointError, match="colours"):
+            fit(tiny(), other, **options)
 
 
-def test_best_checkpoint_is_of_the_epoch_with_the_lowest_validation_loss(tmp_path):
-    model, settings, history = tiny(), checkpoints.settings_of(TrainConfig(), pairs(5), MonodepthLoss(), None, 1), []
-    for epoch, validation in enumerate((3.0, 1.0, 2.0), start=1):
-        nn.init.constant_(model.encoder.bias, epoch)
-        history.append({"epoch": epoch, "train_total": -epoch, "validation_total": validation})
-        checkpoints.save(tmp_path, model, settings, history, {})
-    assert checkpoints.load(tmp_path / "best.pt")["model"]["encoder.bias"][0] == 2
-    assert checkpoints.load(tmp_path / "last.pt")["model"]["encoder.bias"][0] == 3
+def run_folder(folder, model, **changes):
+    settings = checkpoints.settings_of(model, TrainConfig(), MonodepthLoss(), (None, None), pairs(5))
+    return RunFolder(folder, model, settings | changes, {})
 
 
-def test_the_best_checkpoint_stays_when_a_run_is_lengthened_at_another_pace(tmp_path):
-    model, settings = (
-        tiny(),
-        checkpoints.settings_of(TrainConfig(checkpoint_every=2), pairs(5), MonodepthLoss(), None, 1),
-    )
-    rows = [{"epoch": epoch, "train_total": loss} for epoch, loss in ((1, 5.0), (2, 4.0), (3, 1.0), (4, 2.0))]
-    for epoch in (2, 3, 4):  # 3 was the last of the shorter run
-        nn.init.constant_(model.encoder.bias, epoch)
-        checkpoints.save(tmp_path, model, settings, rows[:epoch], {})
-    assert checkpoints.load(tmp_path / "best.pt")["model"]["encoder.bias"][0] == 3
+def keep(run, model, *losses, history=()):
+    """Give the epochs of these losses biases of their number, and write only after the last; the history."""
+    history = list(history)
+    for loss in losses:
+        nn.init.constant_(model.encoder.bias, len(history) + 1)
+        history.append({"epoch": len(history) + 1, "train_total": -len(history), "validation_total": loss})
+        run.keep_best(history)
+    run.write(history)
+    return history
+
+
+def saved_epoch(path):
+    """The epoch whose weights a file of `keep` holds, which its history must say too."""
+    state = checkpoints.load(path)
+    assert state["model"]["encoder.bias"][0] == len(state["history"])
+    return len(state["history"])
+
+
+def test_best_checkpoint_is_of_the_epoch_with_the_lowest_validation_loss_whenever_it_was_written(tmp_path):
+    model = tiny()
+    keep(run_folder(tmp_path, model), model, 3.0, 1.0, 2.0)
+    assert (saved_epoch(tmp_path / "best.pt"), saved_epoch(tmp_path / "last.pt")) == (2, 3)
+
+
+def test_the_best_checkpoint_stays_when_a_run_goes_on(tmp_path):
+    model = tiny()
+    history = keep(run_folder(tmp_path, model), model, 3.0, 1.0)
+    run = run_folder(tmp_path, model)
+    keep(run, model, 2.0, history=run.resume())
+    assert len(history) == saved_epoch(tmp_path / "best.pt") == 2
+
+
+def test_a_validation_that_is_added_to_a_run_is_not_compared_with_its_training_loss(tmp_path):
+    model, half = tiny(), tiny_fit
+    half(model, 2, tmp_path)
+    history = tiny_fit(model, 4, tmp_path, validation_data=pairs(2), on_mismatch="refuse")
+    assert history["validation_total"].notna().tolist() == [False, False, True, True]
+    best = checkpoints.load(tmp_path / "best.pt")
+    assert best["history"][-1]["validation_total"] == history["validation_total"].min()
+    assert best["settings"]["validation"] == ["blobs 0", "blobs 1"]
 
 
 def test_the_best_checkpoint_of_an_older_run_does_not_outlive_it(tmp_path):
-    model, settings = tiny(), checkpoints.settings_of(TrainConfig(), pairs(5), MonodepthLoss(), None, 1)
+    model = tiny()
     for loss in (1.0, 2.0):
-        checkpoints.save(tmp_path, model, settings, [{"epoch": 1, "train_total": loss}], {})
+        keep(run_folder(tmp_path, model), model, loss)
         (tmp_path / "last.pt").unlink()  # as somebody does who wants to start over
-    assert checkpoints.load(tmp_path / "best.pt")["history"][0]["train_total"] == 2.0
+    assert checkpoints.load(tmp_path / "best.pt")["history"][0]["validation_total"] == 2.0
+
+
+def test_a_best_checkpoint_copied_over_the_last_one_is_recognised(tmp_path):
+    tiny_fit(tiny(), 1, tmp_path)
+    shutil.copy(tmp_path / "best.pt", tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=r"last\.pt.*best\.pt.*optimizer"):
+        tiny_fit(tiny(), 2, tmp_path)
+
+
+def test_another_run_in_the_folder_is_kept_aside_and_the_new_one_starts_afresh(tmp_path, capsys):
+    folder, fresh, model = tmp_path / "run", tiny(), tiny()
+    tiny_fit(fresh, 2, config={"learning_rate": 1e-3})
+    for n in (1, 2, 3):
+        tiny_fit(tiny(), n, folder, config={"learning_rate": 1 / n})
+    tiny_fit(model, 2, folder, config={"learning_rate": 1e-3})
+    assert_same_weights(model, fresh)
+    assert [len(pd.read_csv(tmp_path / f"run{old}/history.csv")) for old in ("_old1", "_old2", "_old3", "")] == [
+        1,
+        2,
+        3,
+        2,
+    ]
+    *_, line = capsys.readouterr().out.splitlines()
+    assert "learning_rate" in line and str(tmp_path / "run_old3") in line
+
+
+def test_a_checkpoint_knows_the_camera_of_its_pairs_and_which_chose_its_weights(tmp_path):
+    tiny_fit(tiny(), 1, tmp_path, validation_data=pairs(2))
+    settings = checkpoints.load(tmp_path / "best.pt")["settings"]
+    assert settings["camera"] == {"focal_px": 100.0, "baseline_m": 0.5, "width": 64}
+    assert settings["validation"] == ["blobs 0", "blobs 1"]
+
+
+def test_a_short_run_writes_one_checkpoint_and_the_best_epoch_is_not_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "EVERY_S", 3600)
+    written = []
+    monkeypatch.setattr(
+        RunFolder, "write", lambda run, history, w=RunFolder.write: written.append(1) or w(run, history)
+    )
+    history = tiny_fit(tiny(), 6, tmp_path, validation_data=pairs(1))
+    assert len(written) == 1
+    assert len(checkpoints.load(tmp_path / "last.pt")["history"]) == 6
+    assert len(checkpoints.load(tmp_path / "best.pt")["history"]) == 1 + history["validation_total"].argmin()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("inline_container.cc: failed")])
+def test_a_full_disk_is_named_with_its_folder_and_keeps_the_old_checkpoint(tmp_path, monkeypatch, error):
+    whole = tiny()
+    tiny_fit(whole, 3)
+    tiny_fit(tiny(), 1, tmp_path)
+
+    def full(state, path):
+        Path(path).write_bytes(b"PK half")
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=f"{tmp_path}.*space"):
+        patch.setattr(checkpoints.torch, "save", full)
+        tiny_fit(tiny(), 3, tmp_path)
+    assert not list(tmp_path.glob("*.part"))
+    model = tiny()
+    assert len(tiny_fit(model, 3, tmp_path)) == 3
+    assert_same_weights(model, whole)
+
+
+def test_a_score_that_fails_loses_no_training(tmp_path):
+    class TornAtTheEnd(Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            if index == 1:
+                raise OSError("000031_10.png is torn")
+            return pairs(1)[index]
+
+    with pytest.warns(UserWarning, match="000031_10.png"):
+        history = tiny_fit(tiny(), 2, tmp_path, truth_data=TornAtTheEnd(), config={"metrics_every": 1})
+    assert len(history) == len(checkpoints.load(tmp_path / "last.pt")["history"]) == 2
+
+
+def test_a_network_is_saved_before_it_is_scored(tmp_path, monkeypatch):
+    def killed(*_):
+        assert len(checkpoints.load(tmp_path / "last.pt")["history"]) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "score", killed)
+    with pytest.warns(UserWarning, match="1 of 2 epochs"):
+        tiny_fit(tiny(), 2, tmp_path, truth_data=pairs(1), config={"metrics_every": 1})
 
 
 def test_a_network_is_rebuilt_from_its_checkpoint(tmp_path):
@@ -494,16 +621,33 @@ def test_other_errors_are_not_taken_for_lack_of_memory():
         fit(DispResNet(width=0.0625), pairs(1), TrainConfig(), progress=False, device="cpu")
 
 
-def test_ctrl_c_returns_the_epochs_so_far_and_the_run_goes_on_exactly(tmp_path):
-    def interrupt(epoch, model):
-        if epoch == 2:
-            signal.raise_signal(signal.SIGINT)
+class Interrupted(MonodepthLoss):
+    """Ctrl-C during loss number `at`, counted from 1; a second time if `twice`."""
 
-    whole, model = tiny(), tiny()
+    def __init__(self, at: int, twice: bool = False):
+        super().__init__()
+        self._calls, self._at = 0, (at, at + 1 if twice else at)
+
+    def forward(self, *arguments):
+        self._calls += 1
+        if self._calls in self._at:
+            signal.raise_signal(signal.SIGINT)
+        return super().forward(*arguments)
+
+
+@pytest.mark.parametrize(("twice", "finished"), [(False, 2), (True, 1)])
+def test_ctrl_c_finishes_and_saves_the_epoch_and_a_second_one_does_not_and_the_run_goes_on_exactly(
+    tmp_path, monkeypatch, twice, finished
+):
+    whole, model, before = tiny(), tiny(), signal.getsignal(signal.SIGINT)
     tiny_fit(whole, 3)
-    with pytest.warns(UserWarning, match="2 of 3 epochs"):
-        assert len(tiny_fit(model, 3, tmp_path, on_epoch=interrupt)) == 2
-    tiny_fit(model, 3, tmp_path)
+    tiny_fit(model, 1, tmp_path, loss=Interrupted(0))
+    monkeypatch.setattr(checkpoints, "EVERY_S", 3600)
+    with pytest.warns(UserWarning, match=f"{finished} of 3 epochs"):
+        history = tiny_fit(model, 3, tmp_path, loss=Interrupted(2, twice))  # 3 steps an epoch
+    assert len(history) == len(checkpoints.load(tmp_path / "last.pt")["history"]) == finished
+    assert signal.getsignal(signal.SIGINT) == before
+    tiny_fit(model, 3, tmp_path, loss=Interrupted(0))
     assert_same_weights(model, whole)
 
 
@@ -512,17 +656,17 @@ def test_ctrl_c_returns_the_epochs_so_far_and_the_run_goes_on_exactly(tmp_path):
 SHARED_RUN = """
 import sys
 sys.path.insert(0, {tests!r})
-from test_training import AUGMENTATION, pairs, tiny
+from test_training import AUGMENTATION, Normalised, pairs, tiny
 from monodepth_nb import checkpoints
 from monodepth_nb.machine import process_rank, processes_of_torchrun
 from monodepth_nb.training import TrainConfig, fit
 
-save = checkpoints.save
-def logged_save(*arguments):
+write = checkpoints.RunFolder.write
+def logged_write(*arguments):
     with open({folder!r} + "/saves.txt", "a") as log:
         log.write(f"{{process_rank()}} ")
-    save(*arguments)
-checkpoints.save = logged_save
+    write(*arguments)
+checkpoints.RunFolder.write, checkpoints.EVERY_S = logged_write, 0
 
 class Fragile(list):
     def __getitem__(self, index):
@@ -530,11 +674,12 @@ class Fragile(list):
             raise OSError("the disk of this machine is gone")
         return super().__getitem__(index)
 
-with processes_of_torchrun():
+with processes_of_torchrun("cpu"):
     model = tiny(seed=process_rank())  # the first process's weights are to win
     model.dropout.p = 0.0
     config, options = TrainConfig(3, 2, 1e-2), dict(transform=AUGMENTATION, device="cpu", progress=False)
-    fit(model, pairs(6), config, validation_data=pairs(3), truth_data=pairs(1), run_dir={folder!r}, **options)
+    fit(model, pairs(6), config, validation_data=pairs(3), truth_data=pairs(3), run_dir={folder!r}, **options)
+    fit(Normalised(), pairs(6), config, validation_data=pairs(3), run_dir={folder!r} + "/normalised", **options)
     fit(model, Fragile(pairs(6)), config, **options)
 """
 
@@ -557,13 +702,25 @@ def test_two_processes_learn_the_same_as_one_with_the_double_batch(shared_run):
     assert (folder / "last.pt").exists(), done.stderr
     model = tiny()
     model.dropout.p = 0.0
-    history = tiny_fit(model, 3, count=6, config={"batch_size": 4}, validation_data=pairs(3))
+    history = tiny_fit(model, 3, count=6, config={"batch_size": 4}, validation_data=pairs(3), truth_data=pairs(3))
     shared = pd.read_csv(folder / "history.csv")
-    losses = [column for column in history if column.startswith(("train_", "validation_"))]
-    pd.testing.assert_frame_equal(shared[losses], history[losses], rtol=1e-5)
+    compared = [column for column in history if column.startswith(("train_", "validation_", "epe", "abs_rel"))]
+    pd.testing.assert_frame_equal(shared[compared], history[compared], rtol=1e-4)
     saved = checkpoints.load(folder / "last.pt")["model"]
     torch.testing.assert_close(saved, dict(model.state_dict()), rtol=1e-5, atol=1e-5)
-    assert (folder / "saves.txt").read_text() == "0 0 0 "  # once an epoch, by the first process
+    # Once an epoch, by the first process, and again after the scores; then those of the other run.
+    assert (folder / "saves.txt").read_text() == "0 " * 4 + "0 " * 3
+
+
+def test_two_processes_validate_with_the_batch_norm_statistics_that_are_saved(shared_run):
+    folder, done = shared_run
+    model = Normalised()
+    assert (folder / "normalised" / "last.pt").exists(), done.stderr
+    model.load_state_dict(checkpoints.load(folder / "normalised" / "last.pt")["model"])
+    trainer = training.Trainer(model, TrainConfig(), MonodepthLoss(), torch.device("cpu"))
+    count, total, *_ = trainer.validate(make_loader(pairs(3), 2))[0]
+    shared = pd.read_csv(folder / "normalised" / "history.csv")["validation_total"].iloc[-1]
+    assert shared == pytest.approx((total / count).item(), rel=1e-5)
 
 
 def test_a_dying_process_ends_the_run_of_both_with_an_error(shared_run):

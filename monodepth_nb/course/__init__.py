@@ -2,4 +2,6 @@
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]  # of the repository
+from monodepth_nb.data.download import checkout
+
+ROOT = checkout() or Path(__file__).resolve().parents[2]  # of the repository

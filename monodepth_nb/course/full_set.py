@@ -1,6 +1,7 @@
 """Which pairs are trained on and which are scored, for the notebooks and the command line."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +13,9 @@ from monodepth_nb.data.download import data_folder, download_kitti2015
 from monodepth_nb.data.kitti import KittiStereo, paper_protocol, split_by_scene, truth_kinds
 from monodepth_nb.data.loading import PairCache
 from monodepth_nb.data.motorcycle import motorcycle
-from monodepth_nb.data.pair_check import check_pairs
-from monodepth_nb.evaluation import PixelMeanBaseline
+from monodepth_nb.data.pair_check import check_files, check_pairs, check_truth
 from monodepth_nb.machine import process_rank
+from monodepth_nb.pixel_mean import PixelMeanBaseline
 from monodepth_nb.streets.rendering import street_root
 
 OTHER_STREETS = 1000  # added to the seed of --data streets, so that --rendered gives others
@@ -48,8 +49,9 @@ def full_set(profile: Profile) -> FullSet:
     choice, size = os.environ.get("MONODEPTH_STEREO") or profile.stereo, profile.image_size
     if choice == "streets":
         return street_set(profile)
-    root = download_kitti2015(data_folder()) if choice == "kitti2015" else Path(choice)
+    root = download_kitti2015() if choice == "kitti2015" else Path(choice)
     pairs, test = paper_protocol(root, size=size)
+    check_files(pairs)
     train, validation = split_by_scene(pairs, validation=0.1)
     label = f"{root.name}, {len(train)} pairs, {test.truth} truth"
     return FullSet(PairCache(train, size), PairCache(validation, size), test, label)
@@ -71,14 +73,21 @@ def training_data(args) -> FullSet:
     size = args.size
     if args.data == "motorcycle":
         sample = motorcycle(size)
+        warn_of_aspect(sample["disparity_px"].shape, size)
         return FullSet([sample], None, [sample], args.data)
-    data = KittiStereo(streets_of(args, args.scenes, args.seed) if args.data == "streets" else folder_of(args))
+    data = KittiStereo(streets_of(args, args.scenes, args.streets_seed) if args.data == "streets" else folder_of(args))
+    if process_rank() == 0:
+        check_files(data)
     if args.data not in ("streets", "kitti2015") and process_rank() == 0:
-        check_pairs(data, at_most=40)  # a user's own folder may hold views that are no pair
+        warn_of_aspect(data.read_pair(data.names[0])[0].shape[-2:], size)
+        if not args.no_pair_check:
+            check_pairs(data, at_most=40)  # a user's own folder may hold views that are no pair
     train, validation = split_by_scene(data)
     test = next(iter(labelled(validation, size, args).values()), None)
     if test:
         test[0]  # an error in it should be reported now, not after the training
+        if process_rank() == 0:
+            print(test.dataset.camera_note())
     return FullSet(PairCache(train, size), PairCache(validation, size), test, args.data)
 
 
@@ -90,8 +99,16 @@ def folder_of(args) -> Path:
     return Path(args.data)
 
 
+def warn_of_aspect(pictures: tuple[int, int], size: tuple[int, int]) -> None:
+    """Warn if the pictures are upright and `size` is not, or the reverse; both are (height, width)."""
+    (h, w), (height, width) = pictures, size
+    if (h - w) * (height - width) < 0:
+        problem = f"the pictures are {h} x {w} (height x width), the network gets {height} x {width}"
+        warnings.warn(f"{problem}: --size takes the height first", stacklevel=2)
+
+
 def streets_of(args, count: int, seed: int) -> Path:
-    root = street_root(args.size, count, seed, Path(args.data_root))
+    root = street_root(args.size, count, seed, Path(args.data_root or data_folder()))
     print(root)
     return root
 
@@ -100,8 +117,10 @@ def follow_recipe(data: FullSet, args) -> tuple[recipes.Recipe, Dataset | None]:
     """What `--recipe` makes of the training and the validation pairs. Streets of `--rendered` are rendered here."""
     recipe, validation, streets = recipes.course(data.train), data.validation, None
     if args.recipe == "few-pairs":
+        if args.data == "motorcycle":
+            raise ValueError("--recipe few-pairs needs several pairs: pass --data streets, kitti2015, or a folder")
         if args.rendered:
-            root = streets_of(args, args.rendered, args.seed + OTHER_STREETS)
+            root = streets_of(args, args.rendered, args.streets_seed + OTHER_STREETS)
             streets = PairCache(KittiStereo(root, truth="occ"), args.size)
         recipe = recipes.few_pairs(data.train, streets)
         validation = data.validation and recipes.few_pairs(data.validation).data
@@ -110,11 +129,19 @@ def follow_recipe(data: FullSet, args) -> tuple[recipes.Recipe, Dataset | None]:
     return recipes.Recipe(recipe.data) if args.no_augmentation else recipe, validation
 
 
-def scored_scenes(args, size: tuple[int, int]) -> tuple[dict[str, Subset], PixelMeanBaseline | None]:
-    """The scenes to score, by kind of truth: those that `train` holds out, and the baseline of its training scenes.
+class Scored(NamedTuple):
+    """What `evaluate` scores."""
 
-    With `--all`: all labelled scenes, and no baseline.
-    """
+    scenes: dict[str, Subset]  # by kind of truth, the paper's first
+    baseline: PixelMeanBaseline | None  # of the scenes that `train` trains on; None with --all
+    label: str  # for titles and tables
+
+    def names(self) -> set[str]:
+        return {split.dataset.names[i] for split in self.scenes.values() for i in split.indices}
+
+
+def scored_scenes(args, size: tuple[int, int]) -> Scored:
+    """The labelled ones of the scenes that `train` holds out, or, with `--all`, of all."""
     data = KittiStereo(folder_of(args))
     try:
         train, scored = (None, Subset(data, range(len(data)))) if args.all else split_by_scene(data)
@@ -122,9 +149,12 @@ def scored_scenes(args, size: tuple[int, int]) -> tuple[dict[str, Subset], Pixel
         raise ValueError(f"{error}, or pass --all") from error
     scenes = labelled(scored, size, args)
     if not scenes:
-        raise ValueError(f"{data.folder} has no disp_noc_0 or disp_occ_0 of the scenes to score: add it or pass --all")
+        raise ValueError(f"{data.folder} has no ground truth of the scenes to score: add it or pass --all")
+    print(next(iter(scenes.values())).dataset.camera_note())
     training = train and next(iter(labelled(train, size, args).values()), None)
-    return scenes, training and PixelMeanBaseline(training)
+    counts = ", ".join(f"{len(split)} with {kind} truth" for kind, split in scenes.items())
+    label = f"{Path(args.data).name}, {len(scored)} {'' if args.all else 'held-out '}scenes: {counts}"
+    return Scored(scenes, training and PixelMeanBaseline(training), label)
 
 
 def labelled(split: Subset, size: tuple[int, int], args) -> dict[str, Subset]:
@@ -134,6 +164,20 @@ def labelled(split: Subset, size: tuple[int, int], args) -> dict[str, Subset]:
         data = KittiStereo(
             split.dataset.folder, truth=kind, size=size, focal_px=args.focal_px, baseline_m=args.baseline_m
         )
-        if indices := [i for i, name in enumerate(data.names) if name in names]:
-            found[kind] = Subset(data, indices)
+        if usable := check_truth(Subset(data, [i for i, name in enumerate(data.names) if name in names])):
+            found[kind] = usable
     return found
+
+
+def unbiased(path: Path, network, scored: set[str]) -> Path:
+    """The checkpoint to score: last.pt instead of a best.pt that was chosen on the `scored` pairs. Says so."""
+    chosen_on = scored & set(getattr(network, "settings", {}).get("validation") or ())
+    if path.name != "best.pt" or not chosen_on:
+        return path
+    reason = f"{len(chosen_on)} of the {len(scored)} scored pairs, by their names, have chosen {path}"
+    last = path.with_name("last.pt")
+    if last.is_file():
+        print(f"{reason}: {last} is scored instead, which no pair has chosen")
+        return last
+    warnings.warn(f"{reason}, which flatters its scores: keep last.pt beside it", stacklevel=2)
+    return path

@@ -25,12 +25,11 @@ class Profile:
     test_scenes: int  # unseen rendered streets to score on
     batch_size: int
     full_epochs: int
+    scratch_epochs: int  # of the paper's own network in 04, a third of that
     full_learning_rate: float
     full_schedule: str  # one of training.SCHEDULES
     full_width: float  # multiplies the channel counts of the decoder on the pretrained encoder
     full_encoder_rate: float | None  # learning rate of that encoder; None: frozen, as in the course project
-    few_pairs: int  # pairs of the full set, for the recipe at the end of 04
-    few_epochs: int
     segmenter_epochs: int
     semantic_single_epochs: int
     semantic_pairs: int  # of the full set, the most that each arm and seed of 05 trains on
@@ -49,8 +48,8 @@ PROFILES = {
     "paper": Profile(
         "paper", (256, 512), 1.0, 1e-4, seeds=3, single_epochs=1000, single_schedule="constant",
         what_if_epochs=300, study_epochs=1000,
-        train_scenes=400, test_scenes=40, batch_size=8, full_epochs=100, full_learning_rate=1e-4,
-        full_schedule="constant", full_width=1.0, full_encoder_rate=None, few_pairs=100, few_epochs=40,
+        train_scenes=400, test_scenes=40, batch_size=8, full_epochs=100, scratch_epochs=33, full_learning_rate=1e-4,
+        full_schedule="constant", full_width=1.0, full_encoder_rate=None,
         segmenter_epochs=30,
         semantic_single_epochs=100, semantic_pairs=400, semantic_full_epochs=8, stereo="kitti2015",
     ),
@@ -58,26 +57,26 @@ PROFILES = {
     "demo": Profile(
         "demo", (128, 256), 0.25, 4e-4, seeds=3, single_epochs=1600, single_schedule="halving",
         what_if_epochs=80, study_epochs=200,
-        train_scenes=800, test_scenes=24, batch_size=4, full_epochs=16, full_learning_rate=1e-3,
-        full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4, few_pairs=40, few_epochs=30,
+        train_scenes=800, test_scenes=24, batch_size=4, full_epochs=14, scratch_epochs=5, full_learning_rate=1e-3,
+        full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4,
         segmenter_epochs=2,
-        semantic_single_epochs=80, semantic_pairs=120, semantic_full_epochs=3, encoder="lite0",
+        semantic_single_epochs=80, semantic_pairs=160, semantic_full_epochs=8, encoder="lite0",
     ),
     # What is stored and shown: the same experiments as in `demo`, large enough to decide their questions. Hours.
     "long": Profile(
         "long", (128, 256), 0.25, 4e-4, seeds=5, single_epochs=1600, single_schedule="halving",
         what_if_epochs=300, study_epochs=1000,
-        train_scenes=800, test_scenes=24, batch_size=4, full_epochs=32, full_learning_rate=1e-3,
-        full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4, few_pairs=40, few_epochs=30,
-        segmenter_epochs=6,
+        train_scenes=800, test_scenes=96, batch_size=4, full_epochs=48, scratch_epochs=16, full_learning_rate=1e-3,
+        full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4,
+        segmenter_epochs=8,
         semantic_single_epochs=80, semantic_pairs=400, semantic_full_epochs=10, encoder="lite0",
     ),
     # Seconds, for continuous integration: every line runs, the numbers mean nothing.
     "smoke": Profile(
         "smoke", (64, 128), 0.125, 2e-4, seeds=1, single_epochs=4, single_schedule="halving",
         what_if_epochs=2, study_epochs=2,
-        train_scenes=4, test_scenes=2, batch_size=2, full_epochs=1, full_learning_rate=1e-3,
-        full_schedule="cosine", full_width=0.125, full_encoder_rate=3e-4, few_pairs=2, few_epochs=1, segmenter_epochs=1,
+        train_scenes=4, test_scenes=2, batch_size=2, full_epochs=1, scratch_epochs=1, full_learning_rate=1e-3,
+        full_schedule="cosine", full_width=0.125, full_encoder_rate=3e-4, segmenter_epochs=1,
         semantic_single_epochs=2, semantic_pairs=4, semantic_full_epochs=1, encoder="lite0",
     ),
 }  # fmt: skip

@@ -3,21 +3,24 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from monodepth_nb import figures
 from monodepth_nb.checkpoints import write_whole
 from monodepth_nb.evaluation import (
     PUBLISHED,
-    PixelMeanBaseline,
     bootstrap_interval,
     cached,
+    camera_of,
     error_by_distance,
     error_by_region,
     evaluate,
+    fitting_protocol,
     left_disparity,
     network_predictor,
 )
+from monodepth_nb.pixel_mean import PixelMeanBaseline
 from monodepth_nb.streets.scene import CLASSES
 
 BASELINE, PLAIN, POST = "pixel-mean baseline", "network", "network, post-processed"
@@ -25,6 +28,8 @@ NOTES = """AbsRel, SqRel [m], RMSE [m], RMSE log, shares of ratios below 1.25, 1
 means over images, with 95 % bootstrap intervals (low, high). The baseline is image-independent: the mean disparity of
 each pixel position over labelled scenes other than the one scored. The published networks were trained on far more data
 than KITTI 2015 has: 29,000 pairs of KITTI raw (K). The tables by distance and by region are of the first kind of truth.
+Protocol "monodepth": as published (focal length by image width, 0.54 m, only the prediction clamped to 80 m).
+Protocol "metres": the camera of the pictures, truth and prediction clamped to 80 m; not comparable with published rows.
 """
 
 
@@ -34,7 +39,7 @@ def write_run_figures(run_dir: str | Path, model, history: pd.DataFrame, train_d
     history: as `training.fit` returns it
     """
     run_dir = Path(run_dir)
-    figures.loss_curves(history, run_dir.name).savefig(run_dir / "loss.png")
+    save_figure(figures.loss_curves(history, run_dir.name), run_dir / "loss.png")
     if truth_data:
         predict = network_predictor(model, tuple(truth_data[0]["left"].shape[-2:]))
         scores = evaluate(predict, truth_data)
@@ -43,10 +48,17 @@ def write_run_figures(run_dir: str | Path, model, history: pd.DataFrame, train_d
     else:
         sample = train_data[0]
         figure = figures.reconstruction_figure(sample, left_disparity(model, sample["left"][None])[0], run_dir.name)
-    figure.savefig(run_dir / "figure.png")
+    save_figure(figure, run_dir / "figure.png")
 
 
-def write_report(network, datasets: dict, size: tuple[int, int], folder: str | Path, label: str, baseline=None) -> str:
+def save_figure(figure, path: Path) -> None:
+    write_whole(path, partial(figure.savefig, dpi=100, format="png"))
+
+
+def write_report(
+    network, datasets: dict, size: tuple[int, int], folder: str | Path, label: str, baseline=None,
+    training_baseline_m: float | None = None,
+) -> str:  # fmt: skip
     """Score a network for `evaluate`, write tables and a figure into `folder`, return the text of report.md.
 
     datasets: labelled data by kind of truth, {"occ": ..., "noc": ...}; either may be missing. The first kind is also
@@ -55,33 +67,42 @@ def write_report(network, datasets: dict, size: tuple[int, int], folder: str | P
     label:    what was trained and what is scored, for the titles
     baseline: `PixelMeanBaseline` of the network's training scenes. Default: that of the other scenes of each data set,
               none for a single image
+    training_baseline_m: see `network_predictor`
 
+    The protocol is the paper's for pictures of KITTI's size, else "metres"; the tables name it.
     Files: per_image.csv, summary.csv, by_distance.csv, by_region.csv (of rendered streets), best_median_worst.png and
     report.md.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    networks = {PLAIN: cached(network_predictor(network, size)), POST: cached(network_predictor(network, size, True))}
+    networks = {
+        name: cached(network_predictor(network, size, post, training_baseline_m))
+        for name, post in ((PLAIN, False), (POST, True))
+    }
     methods = {kind: baseline_of(data, baseline) | networks for kind, data in datasets.items()}
+    truth, dataset = next(iter(datasets.items()))
+    protocol = fitting_protocol(dataset[0]["disparity_px"].shape)
     scores = {
-        (kind, name): evaluate(predict, datasets[kind])
+        (kind, name): evaluate(predict, datasets[kind], protocol)
         for kind, predictors in methods.items()
         for name, predict in predictors.items()
     }
     per_image = pd.concat(scores, names=["truth", "method", "image"])
-    truth, dataset = next(iter(datasets.items()))
-    tables = {"summary": summarise(per_image), "by_distance": by_method(error_by_distance, methods[truth], dataset)}
+    tables = {f"summary, protocol {protocol}": summarise(per_image)}
+    if not np.isnan(camera_of(dataset[0])).any():
+        tables["by distance, protocol metres"] = by_method(error_by_distance, methods[truth], dataset)
     if "classes" in dataset[0]:
-        tables["by_region"] = by_method(partial(error_by_region, classes=CLASSES), methods[truth], dataset)
-    figure = figures.best_median_worst(networks[POST], dataset, scores[truth, POST], label)
-    figure.savefig(folder / "best_median_worst.png", dpi=100)
-    per_image.to_csv(folder / "per_image.csv")
+        regions = partial(error_by_region, classes=CLASSES)
+        tables["by region, protocol metres"] = by_method(regions, methods[truth], dataset)
+    label_of_figure = f"{label}; protocol {protocol}"
+    figure = figures.best_median_worst(networks[POST], dataset, scores[truth, POST], label_of_figure)
+    save_figure(figure, folder / "best_median_worst.png")
     text = f"# {label}\n\n{NOTES}"
-    for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv")
-        text += f"\n## {name.replace('_', ' ').capitalize()}\n\n{markdown(table)}"
-    text += f"\n## Published\n\n{markdown(PUBLISHED)}"
-    (folder / "report.md").write_text(text, encoding="utf-8")
+    for name, table in {"per image": per_image, **tables}.items():
+        write_whole(folder / f"{name.split(',')[0].replace(' ', '_')}.csv", table.to_csv)
+    for name, table in {**tables, "published": PUBLISHED}.items():
+        text += f"\n## {name.capitalize()}\n\n{markdown(table)}"
+    write_whole(folder / "report.md", partial(Path.write_text, data=text, encoding="utf-8"))
     return text
 
 
@@ -93,7 +114,7 @@ def baseline_of(dataset, baseline) -> dict:
 
 def summarise(per_image: pd.DataFrame) -> pd.DataFrame:
     """Mean of each metric by truth and method; two with the interval, which shows how certain all of them are."""
-    groups = per_image.groupby(["truth", "method"], sort=False)
+    groups = per_image.groupby(["truth", "method", "protocol"], sort=False)
     table = groups.mean(numeric_only=True)
     table.insert(0, "images", groups.size())
     for metric in ("abs_rel", "d1_all"):

@@ -5,6 +5,7 @@ look at (index.html).
 """
 
 import html
+import json
 import os
 import time
 from base64 import b64decode, b64encode
@@ -23,11 +24,10 @@ from tqdm import tqdm
 from monodepth_nb.checkpoints import write_whole
 from monodepth_nb.course import ROOT
 from monodepth_nb.course.profiles import Profile, choose_profile
-from monodepth_nb.course.results import BUILD, load_results
+from monodepth_nb.course.results import BUILD, NOTEBOOKS, code_behind, load_results
 
-NOTEBOOKS = ROOT / "notebooks"
 # The figures that the report shows; the others are in the notebooks.
-HIGHLIGHTS = ("sharpening", "what_if", "loss_against_error", "best_median_worst", "points", "arms")
+HIGHLIGHTS = ("sharpening", "what_if", "loss_against_error", "street_1", "what_it_looks_at", "arms")
 HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>monodepth_nb: results</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body { font-family: sans-serif; max-width: 60rem; margin: auto } img { max-width: 100% }
@@ -44,18 +44,23 @@ def reproduce(numbers: list[str], commit: bool = False) -> None:
     """
     profile, started = choose_profile(), time.perf_counter()
     make_absolute()
+    if not NOTEBOOKS.is_dir():
+        raise ValueError(f"{NOTEBOOKS} does not exist: clone the repository, and run this command in it")
     scripts = [p for p in sorted(NOTEBOOKS.glob("0*.py")) if not numbers or p.name[:2] in numbers]
     if not scripts:
         raise ValueError(f"no notebook of {NOTEBOOKS} is called {', '.join(numbers)}")
     print(f"profile {profile.name}: {len(scripts)} notebooks")
     for script in scripts:
+        code = code_behind(script.stem, profile)
         notebook = execute(script, profile)
+        notebook.metadata["code"] = code  # with another one, the page says that this copy is out of date
         copy = BUILD / profile.name / f"{script.stem}.ipynb"
         copy.parent.mkdir(parents=True, exist_ok=True)
         write = partial(Path.write_text, data=jupytext.writes(notebook, fmt="ipynb"), encoding="utf-8")
         for path in (copy, script.with_suffix(".ipynb")) if commit else (copy,):
             write_whole(path, write)
-        copy.with_suffix(".html").write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
+        page = partial(Path.write_text, data=HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
+        write_whole(copy.with_suffix(".html"), page)
     page = write_page(profile, (time.perf_counter() - started) / 60)
     print(f"results: {BUILD / 'results.csv'}\nlook at: {page}")
 
@@ -117,17 +122,22 @@ def stored(output, photo_from_bytes: int = 100_000):
 def write_page(profile: Profile, minutes: float) -> Path:
     """build/index.html: provenance, links, verdicts, results and pictures, readable without a network."""
     folder, results = BUILD / profile.name, load_results(profile)
-    results.to_csv(BUILD / "results.csv", index=False)
+    copies = {p.stem: json.loads(p.read_text(encoding="utf-8"))["metadata"] for p in folder.glob("*.ipynb")}
+    stale = [name for name, metadata in copies.items() if metadata.get("code") != code_behind(name, profile)]
+    write_whole(BUILD / "results.csv", partial(results.to_csv, index=False))
     groups = results.groupby(["notebook", "data", "experiment", "metric"], sort=False)["value"]
     tables = {"Results": groups.agg(["mean", "min", "max", "count"]).reset_index()}
-    if (folder / "verdicts.csv").is_file():
+    if (folder / "verdicts.csv").is_file() and not stale:
         tables = {"Verdicts": pd.read_csv(folder / "verdicts.csv").fillna("")} | tables
     provenance = f"{profile.label('all notebooks')}; {time.strftime('%Y-%m-%d')}; {minutes:.0f} min in total"
     parts = [HEAD, html.escape(provenance), "<h2>Notebooks</h2>"]
-    parts += [f'<p><a href="{profile.name}/{p.name}">{p.stem}</a></p>' for p in sorted(folder.glob("*.html"))]
+    for name in sorted(p.stem for p in folder.glob("*.html")):
+        note = " (run with other code than there is now)" if name in stale else ""
+        parts.append(f'<p><a href="{profile.name}/{name}.html">{name}</a>{note}</p>')
     parts += [f"<h2>{name}</h2>{t.to_html(index=False, float_format='%.4g')}" for name, t in tables.items()]
     pictures = [p.name for p in sorted((folder / "figures").glob("*.png")) if p.stem.endswith(HIGHLIGHTS)]
+    pictures = [name for name in pictures if not name.startswith(tuple(stale))]
     parts += [f'<p><img src="{profile.name}/figures/{name}" alt="{name}"></p>' for name in pictures]
     page = BUILD / "index.html"
-    page.write_text("\n".join(parts), encoding="utf-8")
+    write_whole(page, partial(Path.write_text, data="\n".join(parts), encoding="utf-8"))
     return page

@@ -1,10 +1,9 @@
 """Results of the notebooks: figures, numbers and their provenance, kept under build/ for the report."""
 
-import os
 import platform
 import time
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -13,16 +12,27 @@ from matplotlib.figure import Figure
 from monodepth_nb.checkpoints import write_whole
 from monodepth_nb.course import ROOT
 from monodepth_nb.course.profiles import Profile
+from monodepth_nb.data.download import build_folder
+from monodepth_nb.identity import code_of, short_hash
 from monodepth_nb.machine import choose_device
 
-BUILD = Path(os.environ.get("MONODEPTH_BUILD", ROOT / "build"))
+BUILD = build_folder()
+NOTEBOOKS = ROOT / "notebooks"
+
+
+def code_behind(notebook: str, profile: Profile, loaded: bool = False) -> str:
+    """A hash of the code that a notebook's numbers depend on: its cells, what they import, and the profile.
+
+    loaded: of `code_of`; the notebook itself asks for the code that it runs
+    """
+    return short_hash([code_of(NOTEBOOKS / f"{notebook}.py", loaded=loaded), profile])
 
 
 class Record:
     """Collects one notebook's numbers and figures: `build/PROFILE/NOTEBOOK.csv` and `build/PROFILE/figures/`.
 
-    Every number is stored with its notebook, experiment, seed, metric and data. The verdicts in the last notebook and
-    the report are computed from these.
+    Every number is stored with its notebook, code, experiment, seed, metric and data. The verdicts in the last notebook
+    and the report are computed from these.
     """
 
     def __init__(self, notebook: str, profile: Profile):
@@ -33,19 +43,17 @@ class Record:
 
     def add(self, experiment: str, data: str, seed: int = 0, **metrics: float) -> None:
         """Add the numbers of one run to the notebook's table."""
-        self.rows += [
-            {"notebook": self.notebook, "profile": self.profile.name, "data": data, "experiment": experiment,
-             "seed": seed, "metric": name, "value": float(value)} for name, value in metrics.items()
-        ]  # fmt: skip
+        row = {"notebook": self.notebook, "code": code_behind(self.notebook, self.profile, loaded=True)}
+        row |= {"profile": self.profile.name, "data": data, "experiment": experiment, "seed": seed}
+        self.rows += [row | {"metric": name, "value": float(value)} for name, value in metrics.items()]
         self.folder.mkdir(parents=True, exist_ok=True)
-        table = pd.DataFrame(self.rows)
-        write_whole(self.folder / f"{self.notebook}.csv", lambda part: table.to_csv(part, index=False))
+        write_whole(self.folder / f"{self.notebook}.csv", partial(pd.DataFrame(self.rows).to_csv, index=False))
 
     def figure(self, name: str, figure: Figure) -> Figure:
         """Save a figure for the report and return it for display."""
         folder = self.folder / "figures"
         folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(folder / f"{self.notebook}_{name}.png", dpi=100)
+        write_whole(folder / f"{self.notebook}_{name}.png", partial(figure.savefig, dpi=100, format="png"))
         return figure
 
     def provenance(self, data: str) -> str:
@@ -68,8 +76,17 @@ def device_name(device: torch.device | None = None) -> str:
 
 
 def load_results(profile: Profile) -> pd.DataFrame:
-    """All numbers that the notebooks saved with this profile. Raises FileNotFoundError if there are none."""
-    tables = sorted((BUILD / profile.name).glob("[0-9]*.csv"))
-    if not tables:
+    """All numbers that the notebooks, as they are now, saved with this profile; others are left out, which is printed.
+
+    Raises FileNotFoundError if there are none.
+    """
+    files, current = sorted((BUILD / profile.name).glob("[0-9]*.csv")), []
+    for file in files:
+        table = pd.read_csv(file)
+        is_current = table.get("code", table["notebook"]) == code_behind(file.stem, profile)
+        current.append(table[is_current])
+        if not is_current.all():
+            print(f"{file.stem}: {(~is_current).sum()} numbers of other code are left out; run that notebook again")
+    if not sum(map(len, current)):
         raise FileNotFoundError(f"no results under {BUILD / profile.name}; run the notebooks before this one")
-    return pd.concat([pd.read_csv(t) for t in tables], ignore_index=True)
+    return pd.concat(current, ignore_index=True)

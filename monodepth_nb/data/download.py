@@ -7,6 +7,7 @@ licence CC BY-NC-SA 3.0. Every failure is a `DownloadError` that names the remed
 import os
 import shutil
 import ssl
+import sys
 import time
 import zipfile
 import zlib
@@ -19,8 +20,8 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 CHUNK_BYTES = 1 << 20
-TIMEOUT_S = 30
-RETRY_PAUSES_S = (1, 4, 15, 30)  # between attempts that receive nothing; any progress starts the list again
+TIMEOUT_S = 15
+RETRY_PAUSES_S = (1, 4, 10)  # between attempts that receive nothing; any progress starts the list again
 DROPPED = (URLError, ConnectionError, TimeoutError, HTTPException, ssl.SSLError)  # worth another attempt
 BY_HAND = "get the zip from www.cvlibs.net/datasets/kitti/eval_scene_flow.php and unpack it as <root>/Kitti2015"
 
@@ -50,17 +51,39 @@ KITTI2015 = (
 
 
 def data_folder() -> Path:
-    """Where data sets are kept: MONODEPTH_DATA, else `datasets/` beside the package."""
-    return Path(os.environ.get("MONODEPTH_DATA", Path(__file__).resolve().parents[2] / "datasets"))
+    """Where data sets are kept: MONODEPTH_DATA, else `kept_in("datasets")`."""
+    return Path(os.environ.get("MONODEPTH_DATA") or kept_in("datasets"))
 
 
-def download_kitti2015(root: str | Path = "datasets", archives: tuple[Archive, ...] = KITTI2015) -> Path:
+def build_folder() -> Path:
+    """Where results of the notebooks are kept: MONODEPTH_BUILD, else `kept_in("build")`."""
+    return Path(os.environ.get("MONODEPTH_BUILD") or kept_in("build"))
+
+
+def kept_in(name: str) -> Path:
+    """The folder of this name in the checkout that one stands in, else in the user's cache folder."""
+    if root := checkout():
+        return root / name
+    from platformdirs import user_cache_path  # a checkout does without
+
+    return user_cache_path("monodepth_nb") / name
+
+
+def checkout() -> Path | None:
+    """The copy of the repository that holds the current folder."""
+    here = Path.cwd()
+    parts = ("monodepth_nb/__init__.py", "notebooks", "pyproject.toml")
+    return next((p for p in (here, *here.parents) if all((p / part).exists() for part in parts)), None)
+
+
+def download_kitti2015(root: str | Path | None = None, archives: tuple[Archive, ...] = KITTI2015) -> Path:
     """Return the folder `root/Kitti2015` with `training/` and `testing/`, downloaded first if it does not exist.
 
+    root: default: `data_folder()`
     An existing folder, whoever made it, is used as it is. An interrupted download continues where it stopped.
     Raises `DownloadError`.
     """
-    target = Path(root) / "Kitti2015"
+    target = Path(root or data_folder()) / "Kitti2015"
     if (target / "training" / "image_2").is_dir():
         return target
     try:
@@ -103,6 +126,7 @@ def fetch(archive: Archive, part: Path) -> None:
             if pause is None:
                 progress = f"connection lost ({error}) after {have:,} of {archive.size_bytes:,} bytes"
                 raise DownloadError(f"{archive.url}: {progress}: run again later to continue from there") from error
+            print(f"{archive.url}: {error}; trying again in {pause} s", file=sys.stderr)
             time.sleep(pause)
 
 

@@ -3,29 +3,34 @@
 Not `torchvision.datasets.Kitti2015Stereo`: it pairs 400 images with 200 disparity maps by position (its issue 7128).
 """
 
-import re
-import struct
-from functools import partial
+import math
+import warnings
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from monodepth_nb.data.sample import Sample
+from monodepth_nb.data.files import (
+    MAP_READERS,
+    Calibration,
+    height_x_width,
+    picture_header,
+    read_calibration,
+    read_disparity,
+    read_image,
+    read_views,
+)
+from monodepth_nb.data.layouts import CALIBRATION, TRUTH, find_pairs, listing, scene_and_frame
+from monodepth_nb.data.sample import Sample, check_camera
 from monodepth_nb.data.transforms import resize
 
-VIEW_FOLDERS = (("image_2", "image_3"), ("left", "right"))
-KITTI_NAME = re.compile(r"(\d{6})_(\d\d)")  # scene, frame: 000017_10
 # Focal length of the rectified cameras, which were calibrated and cropped anew on each recording day.
 FOCAL_PX_BY_WIDTH = {1242: 721.5377, 1241: 718.856, 1238: 718.3351, 1226: 707.0912, 1224: 707.0493}
+KITTI_HEIGHTS = range(370, 377)
 KITTI_BASELINE_M = 0.54
-# What Pillow raises on damaged pixels, damaged metadata and absurd sizes.
-UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
-# First and last scene of KITTI 2015 drives, which must not be split: neighbours are often a second apart.
-KNOWN_DRIVES = ((2, 3), (7, 12), (13, 17), (18, 21), (22, 33), (34, 42))
+# First and last training scene of KITTI 2015 drives, which must not be split: neighbours are often a second apart.
+KNOWN_DRIVES = ((2, 3), (4, 6), (7, 12), (13, 17), (18, 21), (22, 33), (34, 42), (151, 154), (157, 160))
 
 
 class KittiStereo(Dataset):
@@ -35,15 +40,15 @@ class KittiStereo(Dataset):
     >>> data = KittiStereo("datasets/Kitti2015", truth="noc", size=(256, 512))
     >>> data[0].left.shape, data[0].disparity_px.shape  # (3, 256, 512) and full size
 
-    root:    folder that holds `training/` and `testing/`, each with `image_2` (left) and `image_3` (right);
-             or your own folder that holds `image_2` and `image_3`, or `left` and `right`. The two files of a pair
-             have the same name, apart from .png, .jpg or .jpeg. Colour or grey; sizes may differ between pairs.
+    root:    folder that holds `training/` and `testing/`, each with `image_2` (left) and `image_3` (right); or your
+             own folder with `image_2` and `image_3`, `left` and `right`, or another layout of data/layouts.py: KITTI
+             raw, odometry, 2012, Middlebury, names that end with _L and _R. Colour or grey; sizes may differ.
     subset:  "training" or "testing"
-    truth:   None, "occ" (all measured pixels) or "noc" (those visible to both cameras). Of KITTI's two frames of a
-             scene, 10 and 11, only frame 10 is labelled; without truth both are taken.
+    truth:   None, "occ" (all measured pixels) or "noc" (those visible to both cameras): only pairs that have a label,
+             with a warning if others are left out. Of KITTI's frames 10 and 11, only frame 10 is labelled.
     size:    (height, width) of the two images, None for full size; the ground truth stays at full size
-    focal_px, baseline_m: of the camera at full size, both or neither. Default: the calibration file of the scene,
-             else KITTI's values by image width. Needed with `truth` only.
+    focal_px, baseline_m: of the camera at full size, both or neither. Default: the calibration file, else KITTI's
+             values if the size is that of a KITTI camera, else NaN. They come with `truth` only.
 
     Raises FileNotFoundError for a missing folder or file, ValueError for damaged files and sizes that do not fit.
     """
@@ -52,21 +57,35 @@ class KittiStereo(Dataset):
         self, root: str | Path, subset: str = "training", truth: str | None = None,
         size: tuple[int, int] | None = None, focal_px: float | None = None, baseline_m: float | None = None,
     ):  # fmt: skip
-        if truth not in (None, "occ", "noc"):
+        if truth not in (None, *TRUTH):
             raise ValueError(f"truth is {truth!r}: pass None, 'occ' or 'noc'")
         if (focal_px is None) != (baseline_m is None):
             raise ValueError(f"focal_px is {focal_px} and baseline_m is {baseline_m}: pass both or neither")
+        if focal_px is not None:
+            check_camera(focal_px, baseline_m)
         self.truth, self.size, self.focal_px, self.baseline_m = truth, size, focal_px, baseline_m
-        self.folder, left, right = find_views(Path(root), subset)
-        self.left = files_by_name(left)
-        frames = {None, "10"} if truth else {None, "10", "11"}  # None: of other names than KITTI's
-        self.names = [name for name in self.left if scene_and_frame(name)[1] in frames]
-        if not self.names:
-            raise FileNotFoundError(f"{left} holds no PNG or JPEG (of KITTI's, frames 10 and 11): put the pairs there")
-        self.right = partners(self.names, right)
+        self.pairs = find_pairs(Path(root), subset)
+        self.folder, _, self.left, self.right = self.pairs
+        if alone := [name for name in self.left if name not in self.right]:
+            problem = f"{self.left[alone[0]]} has no right view of that name, nor have {len(alone) - 1} others"
+            raise FileNotFoundError(f"{problem}: add the right views, or remove the left ones")
         # Files by folder, then by name: the disparity, and the other maps of rendered streets.
-        maps = [f"disp_{truth}_0", *(f for f in MAP_READERS if (self.folder / f).is_dir())] if truth else []
-        self.maps = {folder: partners(self.names, self.folder / folder) for folder in maps}
+        self.maps = {"disparity": self.labels(truth)} if truth else {}
+        self.names = list(self.maps["disparity"] if truth else self.left)
+        for folder in (f for f in MAP_READERS if truth and (self.folder / f).is_dir()):
+            self.maps[folder] = {name: self.folder / folder / f"{name}.png" for name in self.names}
+
+    def labels(self, truth: str) -> dict[str, Path]:
+        """The truth of the pairs that have one; warns if some have none."""
+        files = {name: self.pairs.beside(name, TRUTH[truth]) for name in self.left}
+        missing = [name for name, file in files.items() if not file]
+        if len(missing) == len(files):
+            expected = f"such as {TRUTH[truth][0].format(name=next(iter(files)))}; there: {listing(self.folder)}"
+            raise FileNotFoundError(f"{self.folder} has no {truth!r} truth, {expected}: pass another truth, or None")
+        if unexpected := [name for name in missing if scene_and_frame(name)[1] != "11"]:
+            count = f"{len(files) - len(missing)} of {len(files)} pairs of {self.folder} have {truth!r} truth"
+            warnings.warn(f"{count}; {unexpected[0]} and the others are left out", stacklevel=3)
+        return {name: file for name, file in files.items() if file}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -80,7 +99,7 @@ class KittiStereo(Dataset):
 
     def read_pair(self, name: str) -> tuple[Tensor, Tensor]:
         """Both views at full size, (3, H, W) in [0, 1]."""
-        left, right = read_image(self.left[name]), read_image(self.right[name])
+        left, right = read_views(self.left[name], self.right[name])
         if left.shape != right.shape:
             sizes = f"{self.left[name]} is {height_x_width(left)}, {self.right[name]} {height_x_width(right)}"
             raise ValueError(f"{sizes}: rectify both to one size, or remove them")
@@ -95,158 +114,105 @@ class KittiStereo(Dataset):
             if known[key].shape != size:
                 sizes = f"{files[name]} is {height_x_width(known[key])}, its image {size[0]} x {size[1]}"
                 raise ValueError(f"{sizes}: copy both from one data set")
-        known["focal_px"], known["baseline_m"] = self.camera(name, size[1])
-        return known
+        camera, _ = self.camera(name, size)
+        return known | {key: value for key, value in camera._asdict().items() if key != "doffs_px" or value}
 
-    def camera(self, name: str, width: int) -> tuple[float, float]:
-        """Focal length in pixels, for images `width` pixels wide, and baseline in metres."""
+    def camera(self, name: str, size: tuple[int, int]) -> tuple[Calibration, str]:
+        """The camera of a pair of the full `size` (height, width), NaN if unknown, and where it comes from."""
         if self.focal_px is not None:
-            return self.focal_px, self.baseline_m
-        path = self.folder / "calib_cam_to_cam" / f"{scene_and_frame(name)[0]}.txt"
-        if path.is_file():
-            return read_calibration(path)
-        if width in FOCAL_PX_BY_WIDTH:
-            return FOCAL_PX_BY_WIDTH[width], KITTI_BASELINE_M
-        problem = f"{path} does not exist and no KITTI camera is {width} pixels wide"
-        raise ValueError(f"{self.left[name]}: {problem}: pass focal_px and baseline_m")
+            return Calibration(self.focal_px, self.baseline_m), "as given"
+        if file := self.pairs.beside(name, CALIBRATION):
+            return read_calibration(file), f"read from {file}"
+        height, width = size
+        if width in FOCAL_PX_BY_WIDTH and height in KITTI_HEIGHTS:
+            assumed = f"assumed to be KITTI's, because the pictures are {height} x {width}"
+            return Calibration(FOCAL_PX_BY_WIDTH[width], KITTI_BASELINE_M), assumed
+        return Calibration(math.nan, math.nan), "unknown, so nothing is in metres: pass focal length and baseline"
 
+    def camera_note(self) -> str:
+        """The camera of the first pair and where it comes from, in one line."""
+        camera, source = self.camera(self.names[0], picture_header(self.left[self.names[0]])[0])
+        values = f"focal length {camera.focal_px:g} px, baseline {camera.baseline_m:g} m, "
+        return f"camera of {self.names[0]}: {'' if math.isnan(camera.focal_px) else values}{source}"
 
-# ---- Names and folders ----
+    @property
+    def drives(self) -> dict[str, str]:
+        """Drive by KITTI scene, as far as it is known: of the development kit, else of KNOWN_DRIVES."""
+        mapping = self.folder.parent / "devkit" / "mapping" / "train_mapping.txt"
+        if self.folder.name == "testing":
+            return {}
+        return read_drives(mapping) if mapping.is_file() else known_drives()
 
 
 def truth_kinds(data: KittiStereo) -> list[str]:
     """Kinds of ground truth in its folder, the paper's first."""
-    return [kind for kind in ("noc", "occ") if (data.folder / f"disp_{kind}_0").is_dir()]
-
-
-def scene_and_frame(name: str) -> tuple[str, str | None]:
-    """("000017", "10") of "000017_10"; (name, None) if the name is not KITTI's."""
-    match = KITTI_NAME.fullmatch(name)
-    return match.groups() if match else (name, None)
-
-
-def find_views(root: Path, subset: str) -> tuple[Path, Path, Path]:
-    """The folder that holds the views, and within it those of the left and of the right views."""
-    own = (root,) if subset == "training" else ()  # a user's own folder has no subsets
-    for folder in (root / subset, *own):
-        for left, right in VIEW_FOLDERS:
-            if (folder / left).is_dir() and (folder / right).is_dir():
-                return folder, folder / left, folder / right
-    remedy = "pass the folder above them, or run `python -m monodepth_nb download kitti2015`"
-    raise FileNotFoundError(f"{root / subset} has no image_2 and image_3 (or left and right): {remedy}")
-
-
-def files_by_name(folder: Path) -> dict[str, Path]:
-    """Images of a folder by their name without suffix, in the order of the numbers in it: frame9 before frame10."""
-    images = [p for p in folder.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg") and p.name[0] != "."]
-    images.sort(key=lambda path: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", path.stem)])
-    return {path.stem: path for path in images}  # macOS leaves ._000000_10.png
-
-
-def partners(names: list[str], folder: Path) -> dict[str, Path]:
-    """`files_by_name` of a folder that must hold all `names`."""
-    if not folder.is_dir():
-        there = ", ".join(sorted(p.name for p in folder.parent.iterdir() if p.is_dir()))
-        raise FileNotFoundError(f"{folder} does not exist (there: {there}): pass another truth, or None")
-    files = files_by_name(folder)
-    missing = [name for name in names if name not in files]
-    if missing:
-        problem = f"{folder / missing[0]} (PNG or JPEG) is missing, as are {len(missing) - 1} others"
-        raise FileNotFoundError(f"{problem}: add the partner of the left view, or remove the left view")
-    return files
-
-
-# ---- Files ----
-
-
-def read_array(path: Path, mode: str | None = None) -> np.ndarray:
-    """Pixels as stored, or converted to a Pillow `mode` unless they are 16-bit grey."""
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert(mode) if mode and not image.mode.startswith("I") else image)
-    except UNREADABLE as error:
-        raise ValueError(f"{path} cannot be read ({error}): copy or download it again") from error
-
-
-def read_image(path: Path) -> Tensor:
-    """(3, H, W) float32, RGB in [0, 1]; grey gives three equal channels."""
-    pixels = read_array(path, "RGB")
-    image = torch.from_numpy(pixels.astype(np.float32) / (255 if pixels.dtype == np.uint8 else 65535))
-    return image.permute(2, 0, 1).contiguous() if image.dim() == 3 else image.repeat(3, 1, 1)
-
-
-def read_disparity(path: Path) -> Tensor:
-    """(H, W) float32 in pixels, NaN = unknown. Stored as in KITTI: 16-bit, pixels * 256, 0 = unknown."""
-    stored = read_array(path)
-    if stored.ndim != 2 or stored.dtype.itemsize == 1:
-        raise ValueError(f"{path} is not a 16-bit grey PNG: store disparity in pixels * 256, 0 where unknown")
-    disparity = torch.from_numpy(stored.astype(np.float32) / 256)
-    return disparity.where(disparity > 0, torch.nan)
-
-
-def read_map(path: Path, dtype: type) -> Tensor:
-    return torch.from_numpy(read_array(path).astype(dtype))  # (H, W)
-
-
-MAP_READERS = {  # maps of rendered streets besides the left disparity: folder to (key, reader)
-    "disp_occ_1r": ("disparity_right_px", read_disparity),
-    "classes_2": ("classes", partial(read_map, dtype=np.uint8)),
-    "lane_paint_2": ("lane_paint", partial(read_map, dtype=bool)),
-    "shiny_2": ("shiny", partial(read_map, dtype=bool)),
-}
-
-
-def read_calibration(path: Path) -> tuple[float, float]:
-    """Focal length in pixels and baseline in metres, from a `calib_cam_to_cam` file.
-
-    P_rect_0i, 3 x 4, projects into rectified camera i; its first row ends with -focal * (x of the camera).
-    """
-    rows = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
-    try:
-        left, right = ([float(v) for v in rows[f"P_rect_0{camera}"].split()] for camera in (2, 3))
-        return left[0], (left[3] - right[3]) / left[0]
-    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise ValueError(f"{path} lacks P_rect_02 or P_rect_03, 12 numbers each: copy it again") from error
-
-
-def height_x_width(image: Tensor) -> str:
-    return " x ".join(str(n) for n in image.shape[-2:])
+    return [kind for kind, patterns in TRUTH.items() if any(data.pairs.beside(name, patterns) for name in data.left)]
 
 
 # ---- Splits ----
 
 
-def scene_blocks(names: list[str]) -> list[list[int]]:
-    """Indices of the names that must stay together, block by block."""
+def known_drives() -> dict[str, str]:
+    """KNOWN_DRIVES by scene."""
+    return {f"{scene:06}": f"{first} to {last}" for first, last in KNOWN_DRIVES for scene in range(first, last + 1)}
+
+
+def read_drives(mapping: Path) -> dict[str, str]:
+    """Drive by scene, of KITTI's development kit: line n, "date drive frame" or empty, belongs to scene n."""
+    lines = (line.split() for line in mapping.read_text().splitlines())
+    return {f"{scene:06}": line[1] for scene, line in enumerate(lines) if len(line) == 3}
+
+
+def scene_blocks(names: list[str], drives: dict[str, str] | None = None) -> list[list[int]]:
+    """Indices of the names that must stay together, block by block.
+
+    KITTI: the scene, or the drive if it is in `drives` (None: KNOWN_DRIVES). Other names: the recording ("odomA_" of
+    "odomA_000017").
+    """
+    drives = known_drives() if drives is None else drives
     blocks: dict[str, list[int]] = {}
     for index, name in enumerate(names):
-        blocks.setdefault(block_of(name), []).append(index)
+        scene, frame = scene_and_frame(name)
+        block = name.rstrip("0123456789") if frame is None else drives.get(scene, scene)
+        blocks.setdefault(block, []).append(index)
     return list(blocks.values())
-
-
-def block_of(name: str) -> str:
-    """KITTI 2015: the scene, or the drive if it is known. Other names: the recording ("odomA_" of "odomA_000017")."""
-    scene, frame = scene_and_frame(name)
-    if frame is None:
-        return name.rstrip("0123456789")
-    return next((f"{first} to {last}" for first, last in KNOWN_DRIVES if first <= int(scene) <= last), scene)
 
 
 def split_by_scene(dataset: KittiStereo, validation: float = 0.2) -> tuple[Subset, Subset]:
     """Training and validation `Subset`. The validation split is the last part; no block of `scene_blocks` is in both.
 
-    The cut is the boundary between two blocks that is nearest to the requested share: with all of KITTI 2015, 0.2 gives
-    the usual scenes 0-159 and 160-199. A single recording is cut once, in time.
+    The cut is the boundary between two blocks that is nearest to the requested share and whose two neighbours do not
+    show the same place (`same_place`), unless their drives are known: with all of KITTI 2015, 0.2 gives scenes 0-160
+    and 161-199, or a cut nearby. A single recording is cut once, in time; up to a tenth of it is in neither part,
+    namely the pairs before the cut that show the same place as the first one behind it.
     """
-    blocks = scene_blocks(dataset.names)
-    if len(blocks) == 1:
+    blocks = scene_blocks(dataset.names, getattr(dataset, "drives", None))
+    recording = len(blocks) == 1
+    if recording:
         blocks = [[index] for index in blocks[0]]
     if len(blocks) == 1:
         raise ValueError(f"the one pair {dataset.names[0]} cannot be split: add pairs")
     ends = np.cumsum([len(block) for block in blocks[:-1]])
-    cut = 1 + int(np.abs(ends - (1 - validation) * len(dataset)).argmin())
+    nearest = 1 + np.argsort(np.abs(ends - (1 - validation) * len(dataset)), kind="stable")
+    apart = (cut for cut in nearest if recording or not show_same_place(dataset, blocks[cut - 1][-1], blocks[cut][0]))
+    cut = next(apart, nearest[0])
     train, held_out = ([i for block in part for i in block] for part in (blocks[:cut], blocks[cut:]))
+    count = len(train)
+    while recording and 1 < len(train) > count - len(dataset) / 10 and show_same_place(dataset, train[-1], held_out[0]):
+        train.pop()
+    if len(train) < count:
+        between = f"the {count - len(train)} pairs before {dataset.names[held_out[0]]} show the same place"
+        warnings.warn(f"{between}, so they are neither trained on nor held out", stacklevel=2)
     return Subset(dataset, train), Subset(dataset, held_out)
+
+
+def show_same_place(dataset: KittiStereo, *indices: int) -> bool:
+    names = [dataset.names[index] for index in indices]
+    if not hasattr(dataset, "left") or all(scene_and_frame(name)[0] in dataset.drives for name in names):
+        return False
+    from monodepth_nb.data.pair_check import same_place  # here, because only this needs OpenCV
+
+    return same_place(*(read_image(dataset.left[name]) for name in names))
 
 
 def paper_protocol(root: str | Path, size: tuple[int, int] | None = None) -> tuple[KittiStereo, KittiStereo]:

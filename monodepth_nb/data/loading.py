@@ -4,16 +4,16 @@ The augmentation depends on (seed, epoch, index) alone and the order on (seed, e
 workers or training processes.
 """
 
-import os
-import shutil
-import warnings
+import signal
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from monodepth_nb.data.caching import CachedRows, share_caches
 from monodepth_nb.data.sample import Sample
 from monodepth_nb.data.transforms import resize
 
@@ -21,40 +21,6 @@ from monodepth_nb.data.transforms import resize
 def seeded_generator(*key: int) -> torch.Generator:
     """A random generator seeded by the given numbers alone; neighbouring keys give unrelated values."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
-
-
-class SharedRows:
-    """The rows of a table, each computed on first use, then cached in memory that all loader workers share.
-
-    shape:   (N, ...) of the table
-    compute: index -> tensor (...), rounded to `dtype` from the first use on, so that all epochs see the same
-    """
-
-    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, compute):
-        self.dtype, self.compute, self.rows = dtype, compute, None
-        if fits_in_memory(int(np.prod(shape)) * dtype.itemsize):
-            self.rows = torch.empty(shape, dtype=dtype).share_memory_()
-            self.known = torch.zeros(shape[0], dtype=torch.bool).share_memory_()
-
-    def __getitem__(self, index: int) -> Tensor:
-        if self.rows is None:
-            return self.compute(index).to(self.dtype)
-        if not self.known[index]:
-            self.rows[index] = self.compute(index)
-            self.known[index] = True  # set last: another process must never read half a row
-        return self.rows[index]
-
-
-def fits_in_memory(size_bytes: int) -> bool:
-    """Whether a cache of this size leaves half of the memory free; warns if it does not."""
-    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 2**31
-    if os.path.isdir("/dev/shm"):  # where Linux keeps shared memory; containers often get 64 MB of it
-        room = min(room, shutil.disk_usage("/dev/shm").free)
-    if size_bytes > room:
-        sizes = f"the pairs need {size_bytes / 2**30:.2f} GiB, but only {room / 2**30:.2f} GiB of memory may be shared"
-        remedy = "A smaller image size or fewer pairs avoid that."
-        warnings.warn(f"{sizes}: every epoch decodes them again. {remedy}", stacklevel=4)
-    return size_bytes <= room
 
 
 class PairCache(Dataset):
@@ -70,14 +36,14 @@ class PairCache(Dataset):
             raise ValueError("the data set holds no pairs; check its folder")
         self.dataset = dataset
         self.size = tuple(size or dataset[0]["left"].shape[-2:])
-        self.views = SharedRows((len(dataset), 2, 3, *self.size), torch.uint8, self.decode)
+        self.views = CachedRows((len(dataset), 2, 3, *self.size), torch.uint8)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
         index = range(len(self))[index]  # IndexError past the end, so that a plain `for` loop stops
-        left, right = self.views[index].float() / 255
+        left, right = self.views.row(index, self.decode) / 255
         return Sample(left=left, right=right, name=f"pair {index}")
 
     def decode(self, index: int) -> Tensor:
@@ -134,6 +100,11 @@ class EpochOrder(Sampler[int]):
         return sum(1 for _ in self)
 
 
+def prepare_worker(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the training process decides
+    cv2.setNumThreads(0)  # as PyTorch does with its own: the workers are the threads
+
+
 def make_loader(
     dataset: Dataset, batch_size: int, *, shuffle: bool = False, transform=None, late: tuple | None = None,
     seed: int = 0, workers: int = 0, pin_memory: bool = False, rank: int = 0, world: int = 1,
@@ -146,5 +117,8 @@ def make_loader(
     pairs = TrainingPairs(dataset, transform, seed, late)
     order = EpochOrder(pairs, batch_size, shuffle, rank, world)
     generator = torch.Generator().manual_seed(seed)  # else the loader draws worker seeds from the global generator
-    options = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pin_memory}
-    return DataLoader(pairs, batch_size, sampler=order, generator=generator, **options)
+    options = {"sampler": order, "generator": generator, "pin_memory": pin_memory}
+    if workers:
+        share_caches()
+        options |= {"num_workers": workers, "persistent_workers": True, "worker_init_fn": prepare_worker}
+    return DataLoader(pairs, batch_size, **options)

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from monodepth_nb.data.loading import PairCache, SharedRows
+from monodepth_nb.data.caching import CachedRows
+from monodepth_nb.data.loading import PairCache
 from monodepth_nb.data.sample import Sample
 from monodepth_nb.data.transforms import resize
 
@@ -50,6 +51,20 @@ def left_disparity_px(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return found
 
 
+def hidden_pixels(disparity_px: np.ndarray) -> np.ndarray:
+    """(H, W) true left disparity in pixels, NaN = unknown -> (H, W) bool: the right camera does not see this point.
+
+    Its place in the right view lies outside, or something nearer by more than a pixel takes it.
+    """
+    h, w = disparity_px.shape
+    known = np.nan_to_num(disparity_px)
+    rows, place = np.arange(h)[:, None], np.round(np.arange(w) - known).astype(int)
+    nearest = np.zeros((h, w))  # in the right view: the largest disparity that lands on each pixel
+    y, x = np.nonzero(place >= 0)
+    np.maximum.at(nearest, (y, place[y, x]), known[y, x])
+    return (place < 0) | (nearest[rows, place.clip(0)] > known + 1)
+
+
 def filled(disparity: Tensor) -> Tensor:
     """Guess unknown disparity: the farther known neighbour in the row, because the background is what is occluded.
 
@@ -78,13 +93,13 @@ class MatchedPairs(Dataset):
         if not isinstance(pairs, PairCache):
             raise TypeError(f"to match {type(pairs).__name__} pairs, wrap them first: PairCache(pairs, size)")
         self.pairs, self.size = pairs, pairs.size
-        self.disparities = SharedRows((len(pairs), 2, *self.size), torch.float16, self.label)
+        self.disparities = CachedRows((len(pairs), 2, *self.size), torch.float16)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(self.pairs[index], disparity=self.disparities[index].float())
+        return Sample(self.pairs[index], disparity=self.disparities.row(index, self.label).float())
 
     def label(self, index: int) -> Tensor:
         pair = self.pairs.dataset[index]  # at full size

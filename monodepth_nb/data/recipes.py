@@ -6,6 +6,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from monodepth_nb.data import transforms
 from monodepth_nb.data.loading import PairCache
+from monodepth_nb.data.matching import MatchedPairs, RenderedPairs
 from monodepth_nb.data.transforms import Compose
 
 RECIPES = ("course", "few-pairs")
@@ -33,8 +34,6 @@ def few_pairs(pairs: PairCache, streets: PairCache | None = None) -> Recipe:
     The last epochs do not zoom or paste, which moves things nearer and would leave the network biased towards near
     depth (YOLOX likewise ends without its mosaics, arXiv:2107.08430).
     """
-    from monodepth_nb.data.matching import MatchedPairs, RenderedPairs  # only this recipe needs OpenCV
-
     data = MatchedPairs(pairs)
     if streets:
         data = ConcatDataset([data] * max(1, round(len(streets) / len(pairs))) + [RenderedPairs(streets)])

@@ -1,5 +1,7 @@
 """What a data set yields: one rectified stereo pair and everything known about it."""
 
+import math
+
 
 class Sample(dict):
     """A stereo pair as a dictionary whose entries also read as attributes (`sample.left`).
@@ -25,3 +27,10 @@ class Sample(dict):
             return self[key]
         except KeyError:
             raise AttributeError(f"this sample has no {key!r}; it has {', '.join(self)}") from None
+
+
+def check_camera(focal_px: float, baseline_m: float) -> None:
+    """Raises ValueError unless both are positive and finite."""
+    if not (math.isfinite(focal_px * baseline_m) and focal_px > 0 and baseline_m > 0):
+        camera = f"focal length {focal_px} px, baseline {baseline_m} m"
+        raise ValueError(f"impossible camera ({camera}): pass pixels and metres, both larger than 0")

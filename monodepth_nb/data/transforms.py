@@ -1,10 +1,14 @@
 """Augmentation of stereo pairs. Both views always get the same random change, and `disparity` follows it.
 
-Each transform takes a Sample and a generator (None: the global one) and returns a new Sample.
+Each transform takes a Sample and a generator (None: the global one) and returns a new Sample. A CPU prepares the pairs
+while another device trains, so OpenCV does what PyTorch does slowly on a CPU, on the same memory.
 """
 
+import math
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,17 +25,57 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     return resized.reshape(*image.shape[:-2], *size).clamp(0, 1)
 
 
-def _uniform(low: float, high: float, count: int, generator: torch.Generator | None) -> Tensor:
-    return low + (high - low) * torch.rand(count, generator=generator)
+def _uniform(low: float, high: float, generator: torch.Generator | None) -> float:
+    return low + (high - low) * torch.rand(1, generator=generator).item()
 
 
-def _views(sample: Sample) -> Tensor:
-    return torch.stack((sample["left"], sample["right"]))  # (2, 3, H, W)
+def _views(sample: Sample) -> list[Tensor]:
+    return [sample["left"], sample["right"]]
 
 
-def _with_views(sample: Sample, views: Tensor, **others: Tensor) -> Sample:
-    left, right = views.clamp(0, 1)
-    return Sample(sample, left=left, right=right, **others)
+def _with_views(sample: Sample, views: Tensor) -> Sample:
+    """The sample with `views` (2, 3, H, W), which are clamped in place."""
+    left, right = views.clamp_(0, 1)
+    return Sample(sample, left=left, right=right)
+
+
+def _enlarge(images: list[Tensor], size: tuple[int, int], interpolation: int = cv2.INTER_LINEAR) -> Tensor:
+    """(N, C, H, W) of N images (C, h, w), channel by channel."""
+    enlarged = images[0].new_empty(len(images), len(images[0]), *size)
+    for image, places in zip(images, enlarged.numpy(), strict=True):
+        for channel, place in zip(image.numpy(), places, strict=True):
+            cv2.resize(channel, size[::-1], dst=place, interpolation=interpolation)
+    return enlarged
+
+
+def _majority(masks: Tensor) -> Tensor:
+    """(V, H, W) bool: whether most of the 5 x 5 pixels around each are set, which removes specks."""
+    box = {"ddepth": -1, "ksize": (5, 5), "normalize": False, "borderType": cv2.BORDER_CONSTANT}
+    return torch.from_numpy(np.stack([cv2.boxFilter(mask, **box) for mask in masks.byte().numpy()])) > 12
+
+
+def _toned(sample: Sample, gamma: float, brightness: float, generator: torch.Generator | None) -> Tensor:
+    """(2, 3, H, W) in [0, 1]: both views in 8 bits, to the power of gamma, times brightness and a factor per colour."""
+    colour = torch.empty(3, 1).uniform_(0.8, 1.2, generator=generator)
+    # A table for each colour instead of powers of all pixels, and 8 bits because pictures and caches have no more.
+    tables = ((torch.arange(256) / 255) ** gamma * brightness * colour).clamp_(0, 1).numpy()  # (3, 256)
+    toned = torch.empty(2, *sample["left"].shape)
+    for view, places in zip(_views(sample), toned.numpy(), strict=True):
+        for channel, table, place in zip(view.numpy(), tables, places, strict=True):
+            cv2.LUT(cv2.convertScaleAbs(channel, alpha=255), table, dst=place)
+    return toned
+
+
+# 256 equally likely values of the standard normal distribution
+NORMAL = torch.special.ndtri((torch.arange(256) + 0.5) / 256).numpy()
+
+
+def _add_noise(views: Tensor, deviation: float, generator: torch.Generator | None) -> None:
+    """Add normal noise in place: a random byte chooses each value, several times as fast as `torch.randn`."""
+    numbers = torch.randint(-(2**63), 2**63 - 1, (views.numel() // 8 + 1,), generator=generator)  # of 8 bytes each
+    chosen = numbers.view(torch.uint8)[: views.numel()].view(views.shape).flatten(0, 1).numpy()
+    for channel, values in zip(views.flatten(0, 1).numpy(), chosen, strict=True):
+        channel += cv2.LUT(values, deviation * NORMAL)
 
 
 @dataclass
@@ -51,10 +95,8 @@ class PairedPhotometric(Sometimes):
     """
 
     def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:
-        gamma = _uniform(0.8, 1.2, 1, generator)
-        brightness = _uniform(0.5, 2.0, 1, generator)
-        colour = _uniform(0.8, 1.2, 3, generator)[:, None, None]
-        return _with_views(sample, _views(sample) ** gamma * brightness * colour)
+        gamma, brightness = _uniform(0.8, 1.2, generator), _uniform(0.5, 2.0, generator)
+        return _with_views(sample, _toned(sample, gamma, brightness, generator))
 
 
 class MirroredFlip(Sometimes):
@@ -84,9 +126,9 @@ class Zoom:
         rows, columns = round(h / zoom), round(w / zoom)
         top, start = round(down * (h - rows)), round(along * (w - columns))
         window = (..., slice(top, top + rows), slice(start, start + columns))
-        zoomed = _with_views(sample, resize(_views(sample)[window], (h, w)))
+        zoomed = _with_views(sample, _enlarge([view[window] for view in _views(sample)], (h, w)))
         if "disparity" in sample:
-            disparity = F.interpolate(sample["disparity"][window][None], (h, w), mode="nearest-exact")[0]
+            disparity = _enlarge([sample["disparity"][window]], (h, w), cv2.INTER_NEAREST_EXACT)[0]
             zoomed["disparity"] = disparity * (w / columns)  # a fraction of the width
         return zoomed
 
@@ -101,17 +143,17 @@ class StrongPhotometric:
     p: float = 0.8
 
     def __call__(self, sample: Sample, generator: torch.Generator | None = None) -> Sample:
-        views = _views(sample)
-        if torch.rand(1, generator=generator) < self.p:
-            gamma, brightness = _uniform(0.7, 1.4, 1, generator), _uniform(-0.6, 0.6, 1, generator).exp()
-            colour = _uniform(0.8, 1.2, 3, generator)[:, None, None]
-            saturation, contrast = _uniform(0, 1.4, 1, generator), _uniform(0.7, 1.3, 1, generator)
-            views = (views**gamma * brightness * colour).clamp(0, 1)
-            grey = views.mean(dim=1, keepdim=True)
-            views = (grey + (views - grey) * saturation).clamp(0, 1)
-            views = views.mean() + (views - views.mean()) * contrast
-        noise = 0.02 * torch.rand(1, generator=generator) * torch.randn(views.shape, generator=generator)
-        return _with_views(sample, views + noise)
+        if torch.rand(1, generator=generator) >= self.p:
+            views = torch.stack(_views(sample))
+        else:
+            gamma, brightness = _uniform(0.7, 1.4, generator), math.exp(_uniform(-0.6, 0.6, generator))
+            views = _toned(sample, gamma, brightness, generator)
+            saturation, contrast = _uniform(0, 1.4, generator), _uniform(0.7, 1.3, generator)
+            views.lerp_(views.mean(dim=1, keepdim=True), 1 - saturation).clamp_(0, 1)
+            mean = torch.tensor(views.numpy().mean())  # PyTorch's own depends on the number of threads
+            views.lerp_(mean, 1 - contrast)
+        _add_noise(views, _uniform(0, 0.02, generator), generator)
+        return _with_views(sample, views)
 
 
 class PasteNearer(Sometimes):
@@ -134,9 +176,9 @@ class PasteNearer(Sometimes):
         disparity, nearer = sample["disparity"], other["disparity"]
         # The margin ignores unevenness of the road. Guesses of the other pair are negative, hence never nearer.
         front = nearer > 1.15 * disparity.abs() + 0.004
-        front = F.avg_pool2d(front.float(), 5, stride=1, padding=2) > 0.5  # no specks
-        views = torch.where(front[:, None], _views(other), _views(sample))
-        return _with_views(sample, views, disparity=torch.where(front, nearer, disparity))
+        front = _majority(front).float()  # weights of 0 and 1 choose exactly, and faster than `torch.where`
+        left, right = map(torch.lerp, _views(sample), _views(other), front)
+        return Sample(sample, left=left, right=right, disparity=disparity.lerp(nearer, front))
 
 
 @dataclass
@@ -149,19 +191,20 @@ class Shade(Sometimes):
     p: float = 0.7
 
     def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:
-        size = sample["left"].shape[-2:]
+        h, w = sample["left"].shape[-2:]
         rows = torch.randint(3, 17, (1,), generator=generator).item()  # patches that fill the height
-        columns = int(rows * _uniform(1, 3.5, 1, generator).item())
+        columns = int(rows * _uniform(1, 3.5, generator))
         patches = torch.randn(1, 1, rows, columns, generator=generator)
-        field = F.interpolate(patches, size, mode="bicubic", align_corners=True)[0]
+        half = (h + 1) // 2, (w + 1) // 2  # fine enough for the field
+        field = F.interpolate(patches, half, mode="bicubic", align_corners=True)[0]
         if torch.rand(1, generator=generator) < 0.5:
-            light = (field * _uniform(0, 0.5, 1, generator)).exp()
+            light = (field * _uniform(0, 0.5, generator)).exp()
         else:
-            border, sharpness = 0.6 * torch.randn(1, generator=generator), _uniform(3, 20, 1, generator)
+            border, sharpness = 0.6 * torch.randn(1, generator=generator), _uniform(3, 20, generator)
             tint = 1 + 0.1 * torch.randn(3, 1, 1, generator=generator)
             shadow = ((field - border) * sharpness).sigmoid()
-            light = 1 - shadow * (1 - tint * _uniform(0.25, 0.85, 1, generator))  # what a shadow leaves
-        return _with_views(sample, _views(sample) * light)
+            light = 1 - shadow * (1 - tint * _uniform(0.25, 0.85, generator))  # what a shadow leaves
+        return _with_views(sample, torch.stack(_views(sample)).mul_(_enlarge([light], (h, w))))
 
 
 class Compose:

@@ -7,22 +7,24 @@ Scene `i` of a set depends on its seed and `i` only, so sets that must share no 
 
 import json
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
 from monodepth_nb.data.download import data_folder
+from monodepth_nb.identity import changed_code, code_of, move_aside
 from monodepth_nb.streets.paint import radiance
 from monodepth_nb.streets.raycast import Camera, cast, shadow_map
 from monodepth_nb.streets.scene import Street, add_horizon, add_side
 
-BASELINE_M = 0.54
+BASELINE_M = 0.5327  # as calibrated; a road of the unlabelled pairs then has the slope that matching finds in them
 FOCAL = 721.5377 / 375, 721.5377 / 1242  # KITTI's focal length as a fraction of image (height, width)
 CENTRE = 172.854 / 375, 609.5593 / 1242  # its principal point, likewise
-VERSION = 3  # part of the cache note: raise it when the pictures of a seed change
 
 
 def build_street(seed):
@@ -34,7 +36,7 @@ def build_street(seed):
     add_horizon(street)
     yaw, pitch = rng.normal(0, 0.1 if rng.random() < 0.15 else 0.02), rng.normal(0, 0.008)
     lateral = (rng.integers(street.lanes) + 0.5) * street.lane_width + rng.normal(0, 0.25)
-    street.pose = (np.sin(yaw), np.sin(pitch), np.cos(yaw)), (lateral, rng.normal(1.65, 0.05), 0.0)  # forward, origin
+    street.pose = (np.sin(yaw), np.sin(pitch), np.cos(yaw)), (lateral, rng.normal(1.65, 0.03), 0.0)  # forward, origin
     street.finish()
     street.shadow = shadow_map(street, street.sun, street.place(0.0, 30.0)[0])
     return street
@@ -77,8 +79,17 @@ def _develop(image, gain, gamma, tone):
     return np.uint8(np.minimum(picture * np.float32(tone), 1) * 255 + 0.5)
 
 
+def look_ahead(street, size):
+    """The left view of a street: its camera, exposure, picture (uint8, H, W, 3) and the maps of `_view`."""
+    camera = Camera.towards(*street.pose, *np.multiply((FOCAL, CENTRE), size).tolist())
+    image, *maps = _view(street, camera, size)
+    # Automatic exposure; it ignores what is brighter than any wall.
+    gain = street.balance * (street.level / np.mean(np.minimum(image, 2) ** (1 / street.gamma))) ** street.gamma
+    return camera, gain, _develop(image, gain, street.gamma, 1), *maps
+
+
 def render_scene(seed, size=(256, 512)):
-    """One street seen by two cameras 0.54 m apart, with exact ground truth.
+    """One street seen by two cameras 0.5327 m apart, with exact ground truth.
 
     seed:    as of `build_street`; the same seed gives the same scene
     size:    (height, width) in pixels, at least 16 each; KITTI's field of view is kept
@@ -90,14 +101,11 @@ def render_scene(seed, size=(256, 512)):
     if len(size) != 2 or min(size) < 16:
         raise ValueError(f"size is {size}; give (height, width), at least 16 pixels each")
     street = build_street(seed)
-    camera = Camera.towards(*street.pose, *np.multiply((FOCAL, CENTRE), size).tolist())
-    left, inverse, classes, paint, gloss = _view(street, camera, size)
+    camera, gain, left, inverse, classes, paint, gloss = look_ahead(street, size)
     right, inverse_right, *_ = _view(street, camera.moved_right(BASELINE_M), size)
-    # Automatic exposure of the left view; it ignores what is brighter than any wall.
-    gain = street.balance * (street.level / np.mean(np.minimum(left, 2) ** (1 / street.gamma))) ** street.gamma
     scale, none = np.float32(camera.focal[1] * BASELINE_M), np.float32(np.nan)
     return {
-        "left": _develop(left, gain, street.gamma, 1),
+        "left": left,
         "right": _develop(right, gain, street.gamma, street.right_tone),
         "disparity_px": np.where(inverse > 0, scale * inverse, none),
         "disparity_right_px": np.where(inverse_right > 0, scale * inverse_right, none),
@@ -147,42 +155,62 @@ def render_streets(root, count, size=(256, 512), seed=0):
     .../classes_2                    uint8, index into CLASSES; lane_paint_2, shiny_2: masks, 0 or 255
     .../calib_cam_to_cam             NNNNNN.txt
 
-    `root` is never incomplete: a temporary folder beside it is renamed at the end. Raises ValueError if `root` holds
-    something else.
+    `root` is never incomplete: a temporary folder beside it is renamed at the end. Of two processes that want the same
+    streets, one waits for the other. Streets that other code has rendered are moved aside and rendered anew. Raises
+    ValueError if `root` holds something else.
     """
     root, size = Path(root), tuple(int(n) for n in size)
-    note = {"renderer": VERSION, "count": int(count), "size": list(size), "seed": int(seed)}
+    note = {"count": int(count), "size": list(size), "seed": int(seed), "code": code_of("streets.rendering")}
     if count < 1:
         raise ValueError(f"count is {count}; give the number of pairs to render, at least 1")
     if _holds(root, note):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
-        finished = Path(temporary) / root.name
-        (finished / "training" / "calib_cam_to_cam").mkdir(parents=True)
-        write = partial(_write_scene, finished / "training", size, int(seed))
-        # NumPy releases the interpreter lock in its loops.
-        thread_map(write, range(count), max_workers=2, desc="rendering streets", unit="pair")
-        (finished / "streets.json").write_text(json.dumps(note))
+    lock = root.with_name(f".{root.name}.lock")
+    with FileLock(lock):
         try:
-            if root.exists():
-                root.rmdir()  # empty, unless another process has rendered the same meanwhile
-            finished.replace(root)
-        except OSError:
-            if not _holds(root, note):
-                raise
+            if not _holds(root, note):  # another process may have rendered them while this one waited
+                _render(root, note)
+        finally:
+            with suppress(OSError):  # Windows keeps it while it is held
+                lock.unlink()
     return root
 
 
+def _render(root, note):
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
+        finished = Path(temporary) / root.name
+        (finished / "training" / "calib_cam_to_cam").mkdir(parents=True)
+        write = partial(_write_scene, finished / "training", tuple(note["size"]), note["seed"])
+        # NumPy releases the interpreter lock in its loops.
+        thread_map(write, range(note["count"]), max_workers=2, desc="rendering streets", unit="pair")
+        (finished / "streets.json").write_text(json.dumps(note))
+        if root.exists():
+            _make_room(root, note)
+        finished.replace(root)
+
+
+def _make_room(root, note):
+    """Remove an empty folder, and move the streets aside that other code has rendered."""
+    if not any(root.iterdir()):
+        root.rmdir()
+        return
+    changed = changed_code(json.loads((root / "streets.json").read_text()).get("code", {}), note["code"])
+    print(f"{root}: {changed}: rendered anew; the old streets are kept in {move_aside(root)}")
+
+
 def _holds(root, note):
-    """Whether the streets of this note are in `root`; False if it is empty or missing, ValueError for other things."""
+    """Whether the streets of this note are in `root`; ValueError if it holds anything but streets of other code."""
     if not root.exists() or not any(root.iterdir()):
         return False
     note_file = root / "streets.json"
     found = json.loads(note_file.read_text()) if note_file.is_file() else "no rendered streets"
-    if found != note:
-        raise ValueError(f"{root} holds {found}, not {note}: name another folder, or empty this one")
-    return True
+    if found == note:
+        return True
+    if not note_file.is_file() or any(found.get(key) != note[key] for key in ("count", "size", "seed")):
+        wanted = {key: note[key] for key in ("count", "size", "seed")}
+        raise ValueError(f"{root} holds {found}, not {wanted}: name another folder, or empty this one")
+    return False
 
 
 def street_root(size: tuple[int, int], count: int, seed: int, folder: Path | None = None) -> Path:

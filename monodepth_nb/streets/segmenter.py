@@ -5,6 +5,7 @@ of this network can replace them: `SemanticDispResNet(weights="streets:PATH", tr
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from monodepth_nb.checkpoints import write_whole
 from monodepth_nb.data.kitti import KittiStereo, split_by_scene
 from monodepth_nb.data.sample import Sample
 from monodepth_nb.machine import choose_device
-from monodepth_nb.pretrained import segmentation_trunk
+from monodepth_nb.networks import Decoder, DispResNet, initialise
+from monodepth_nb.pretrained import picture_key, segmentation_trunk
 from monodepth_nb.streets.scene import CLASSES
 
 # The palette of the Cityscapes benchmark, in the order of CLASSES.
@@ -112,6 +114,32 @@ def classes_of(sample: Sample) -> Tensor:
     return sample.classes
 
 
+class WithTrueClasses(nn.Module):
+    """An encoder whose features are joined by the picture's true class map, one plane per class: perfect semantics.
+
+    samples: all pictures that it will see, with their `classes`
+    """
+
+    def __init__(self, encoder: nn.Module, samples: Iterable[Sample]):
+        super().__init__()
+        self.encoder, self.channels = encoder, [c + len(CLASSES) for c in encoder.channels]
+        self.classes = {picture_key(s.left): resize_classes(classes_of(s), s.left.shape[-2:]) for s in samples}
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps = torch.stack([self.classes[picture_key(picture)] for picture in image]).to(image.device)
+        planes = F.one_hot(maps.long(), len(CLASSES)).permute(0, 3, 1, 2).to(image.dtype)
+        features = self.encoder(image)
+        return [torch.cat((f, F.adaptive_avg_pool2d(planes, f.shape[-2:])), dim=1) for f in features]
+
+
+def with_true_classes(network: DispResNet, samples: Iterable[Sample]) -> DispResNet:
+    """The network with `WithTrueClasses` around its encoder and a new decoder for that."""
+    network.encoder = WithTrueClasses(network.encoder, samples)
+    network.decoder = Decoder(network.encoder.channels, network.arguments["width"], network.arguments["upsampling"])
+    initialise(network.decoder)
+    return network
+
+
 def class_scores(predict: Callable[[Sample], Tensor], samples: Iterable[Sample]) -> dict[str, float]:
     """Intersection over union (IoU) of each class over all pixels of all samples, and their mean, "mean".
 
@@ -172,8 +200,8 @@ def train_on_streets(
         "most common class at each position": lambda sample: resize_classes(common, sample.classes.shape),
     }
     table = pd.DataFrame({name: class_scores(predict, unseen) for name, predict in predictors.items()}).T
-    table.to_csv(weights.with_suffix(".csv"), index_label="predictor")
+    write_whole(weights.with_suffix(".csv"), partial(table.to_csv, index_label="predictor"))
     sample, label = unseen[0], f"An unseen scene; mean IoU of {len(unseen)} unseen scenes {table['mean'].iloc[0]:.3f}"
     figure = segmentation_figure(sample.left, sample.classes, predictors["segmenter"](sample), label)
-    figure.savefig(weights.with_suffix(".png"), dpi=150)
+    write_whole(weights.with_suffix(".png"), partial(figure.savefig, dpi=150, format="png"))
     return table

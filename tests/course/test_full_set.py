@@ -1,10 +1,13 @@
 """The notebooks' full set: what is scored on was never learnt from."""
 
+import types
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from monodepth_nb.course.full_set import full_set
+from monodepth_nb.course.full_set import full_set, unbiased, warn_of_aspect
 from monodepth_nb.course.profiles import PROFILES
 
 SMOKE = PROFILES["smoke"]
@@ -45,3 +48,22 @@ def test_of_kitti_the_testing_scenes_teach_and_frame_10_of_the_training_scenes_i
     assert len(train | validation) == 20 and not train & validation and not test & (train | validation)
     assert data.test.names == [f"{scene:06}_10" for scene in range(10)] and kind in data.label
     assert set(data.pixel_mean().without) == set(data.test.names)  # each scored scene is left out of its own mean
+
+
+def test_pairs_that_chose_the_best_weights_are_scored_with_the_last(tmp_path, capsys):
+    best, last = tmp_path / "best.pt", tmp_path / "last.pt"
+    network = types.SimpleNamespace(settings={"validation": ["b", "c"]})
+    with pytest.warns(UserWarning, match=r"1 of the 2 .*best\.pt"):
+        assert unbiased(best, network, {"a", "b"}) == best  # there is no other
+    last.touch()
+    assert unbiased(best, network, {"a", "b"}) == last and "last.pt" in capsys.readouterr().out
+    assert unbiased(best, network, {"a"}) == best and unbiased(last, network, {"b"}) == last
+    assert unbiased(best, types.SimpleNamespace(settings={"validation": None}), {"b"}) == best
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("size", "warned"), [((512, 256), True), ((256, 512), False), ((256, 256), False)])
+def test_a_size_with_the_width_first_is_noticed(size, warned):
+    with warnings.catch_warnings(record=True) as caught:
+        warn_of_aspect((375, 1242), size)
+    assert bool(caught) == warned

@@ -38,7 +38,27 @@ def test_the_report_compares_network_and_baseline_for_both_kinds_of_truth(tmp_pa
     for file in ("by_distance.csv", "by_region.csv", "best_median_worst.png"):
         assert (tmp_path / file).stat().st_size > 0
     assert text == (tmp_path / "report.md").read_text()
-    assert "| occ | pixel-mean baseline | 3 |" in text and "| Godard, VGG | K | 0.124 |" in text
+    assert "| occ | pixel-mean baseline | metres | 3 |" in text and "| Godard, VGG | K | 0.124 |" in text
+
+
+def test_pictures_of_kittis_size_are_scored_by_the_papers_protocol_which_every_table_names(tmp_path):
+    camera = {"focal_px": 721.5, "baseline_m": 0.5327}
+    view = torch.zeros(3, 64, 64)
+    kitti = [Sample(name="000000_10", left=view, right=view, disparity_px=np.full((375, 1242), 20.0), **camera)]
+    text = write_report(network, {"noc": kitti}, (64, 64), tmp_path, "label")
+    assert "| noc | network | monodepth | 1 |" in text
+    headings = [line for line in text.splitlines() if line.startswith("## ") and "Published" not in line]
+    assert headings and all("protocol" in line for line in headings)
+    assert set(pd.read_csv(tmp_path / "per_image.csv")["protocol"]) == {"monodepth"}
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_a_camera_the_report_has_disparity_errors_and_nothing_by_distance(tmp_path, streets):
+    unknown = [Sample(s, focal_px=np.nan, baseline_m=np.nan) for s in streets]
+    text = write_report(network, {"occ": unknown}, (64, 64), tmp_path, "cost$x_{$")  # no formula
+    row = pd.read_csv(tmp_path / "summary.csv").set_index("method").loc["network"]
+    assert row["epe"] > 0 and np.isnan(row["abs_rel"])
+    assert "distance" not in text.split("## Summary")[1] and (tmp_path / "best_median_worst.png").exists()
 
 
 @pytest.mark.parametrize("labelled", [0, 1, 3])

@@ -1,5 +1,6 @@
 import os
 from base64 import b64encode
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -38,6 +39,21 @@ def test_what_a_notebook_records_is_what_the_report_reads(tmp_path):
     ]  # fmt: skip
 
 
+def test_numbers_of_other_code_or_another_profile_are_left_out_and_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "NOTEBOOKS", tmp_path)
+    for name in ("02_toy", "03_toy"):
+        (tmp_path / f"{name}.py").write_text("# %% [markdown]\n# Prose.\n# %%\nepe = 4.5\n")
+        results.Record(name, SMOKE).add("scratch", "motorcycle", epe=4.5)
+    (tmp_path / "02_toy.py").write_text("# %% [markdown]\n# Better prose.\n# %%\nepe = 4.5  # pixels\n")
+    assert set(results.load_results(SMOKE)["notebook"]) == {"02_toy", "03_toy"}
+    assert capsys.readouterr().out == ""
+    (tmp_path / "02_toy.py").write_text("# %%\nepe = 4.4\n")
+    assert set(results.load_results(SMOKE)["notebook"]) == {"03_toy"}
+    assert "02_toy" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError):
+        results.load_results(replace(SMOKE, study_epochs=3))
+
+
 def test_provenance_names_profile_data_device_versions_date_and_duration():
     line = results.Record("02_toy", SMOKE).provenance("the motorcycle")
     for part in ("smoke profile", "the motorcycle", results.device_name(), "torch ", " min"):
@@ -53,7 +69,7 @@ def test_the_profile_comes_from_the_environment_and_unknown_names_list_the_known
     monkeypatch.setenv("MONODEPTH_PROFILE", "demo")
     assert choose_profile().name == "demo"
     monkeypatch.setenv("MONODEPTH_PROFILE", "fast")
-    with pytest.raises(ValueError, match="'fast'.*paper, demo, smoke"):
+    with pytest.raises(ValueError, match="'fast'.*paper.*smoke"):
         choose_profile()
 
 
@@ -107,6 +123,12 @@ def test_notebooks_run_in_their_folder_and_profile_and_a_failing_cell_stops_them
         reproduce.execute(script, SMOKE)
 
 
+def test_without_the_repository_its_notebooks_are_missed_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "NOTEBOOKS", tmp_path / "notebooks")
+    with pytest.raises(ValueError, match="clone the repository"):
+        reproduce.reproduce([])
+
+
 def test_relative_folders_mean_the_same_to_notebooks_which_run_elsewhere(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MONODEPTH_BUILD", "out")
@@ -140,4 +162,14 @@ def test_the_page_shows_results_pictures_and_links_and_needs_no_network(build):
     page = reproduce.write_page(SMOKE, minutes=3).read_text()
     for part in ("4.567", "smoke/figures/02_toy_sharpening.png", 'href="smoke/02_toy.html"', 'name="viewport"'):
         assert part in page
-    assert "http" not in page
+    assert "http" not in page and "other code" not in page
+
+
+def test_the_page_names_copies_that_were_run_with_other_code_and_does_not_show_their_pictures(build):
+    record = results.Record("02_toy", SMOKE)
+    record.add("scratch", "motorcycle", epe=4.567)
+    record.figure("sharpening", Figure(figsize=(1, 1)))
+    (build / "smoke" / "02_toy.html").write_text("<p>toy</p>")
+    (build / "smoke" / "02_toy.ipynb").write_text('{"metadata": {"code": "12345678"}}')
+    page = reproduce.write_page(SMOKE, minutes=3).read_text()
+    assert "other code" in page and "sharpening" not in page

@@ -169,6 +169,13 @@ DAMAGED = {  # what the server sends, and what the message names
 }
 
 
+def test_each_attempt_at_a_dead_server_is_announced(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download, "urlopen", lambda *_, **__: (_ for _ in ()).throw(URLError("no route")))
+    with pytest.raises(DownloadError):
+        download_kitti2015(tmp_path, server.archives())
+    assert capsys.readouterr().err.count("no route") == len(download.RETRY_PAUSES_S)
+
+
 @pytest.mark.parametrize(("body", "message"), DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_zip_is_refused_and_fetched_again(server, tmp_path, body, message):
     server.files[ZIP] = body
@@ -239,3 +246,21 @@ def test_an_interrupted_unpacking_leaves_no_half_folder(server, tmp_path, monkey
             download_kitti2015(tmp_path, server.archives())
     assert not (tmp_path / "Kitti2015").exists()
     assert completes(server, tmp_path) == []  # both zips were complete
+
+
+# ---- where data lives ----
+
+
+def test_data_lives_in_the_named_folder_else_in_the_checkout_else_in_the_users_cache(tmp_path, monkeypatch):
+    for name in ("MONODEPTH_DATA", "MONODEPTH_BUILD"):
+        monkeypatch.delenv(name, raising=False)
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(root / "notebooks")
+    assert (download.data_folder(), download.build_folder()) == (root / "datasets", root / "build")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for folder in (download.data_folder(), download.build_folder()):
+        assert "monodepth_nb" in folder.parts and "site-packages" not in folder.parts
+        assert not folder.is_relative_to(root) and not folder.is_relative_to(tmp_path / "monodepth_nb")
+    monkeypatch.setenv("MONODEPTH_DATA", str(tmp_path / "mine"))
+    assert download.data_folder() == tmp_path / "mine"

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,15 @@ from torch import nn
 
 from monodepth_nb.data import recipes
 from monodepth_nb.data.loading import PairCache
-from monodepth_nb.data.matching import FARTHEST, SEARCH_RANGE, MatchedPairs, RenderedPairs, filled, match_views
+from monodepth_nb.data.matching import (
+    FARTHEST,
+    SEARCH_RANGE,
+    MatchedPairs,
+    RenderedPairs,
+    filled,
+    hidden_pixels,
+    match_views,
+)
 from monodepth_nb.data.motorcycle import motorcycle
 from monodepth_nb.data.sample import Sample
 from monodepth_nb.data.transforms import Shade
@@ -76,6 +85,12 @@ def test_what_is_unknown_is_filled_from_the_farther_neighbour_and_marked_by_its_
     expected = torch.tensor([[[-0.2, -0.1, -0.1, -0.1, -0.1], [0.2, -0.1, -0.1, 0.1, -0.1]]])
     torch.testing.assert_close(filled(disparity), expected)
     assert (filled(torch.zeros(2, 3, 4)) == -FARTHEST).all()
+
+
+def test_hidden_from_the_right_camera_are_the_strip_left_of_a_near_thing_and_what_lies_outside_its_view():
+    disparity = np.full((2, 20), 2.0)
+    disparity[:, 10:14] = 5  # lands on columns 5 to 8 of the right view, where the wall from 7 to 10 would be
+    assert np.flatnonzero(hidden_pixels(disparity)[0]).tolist() == [0, 1, 7, 8, 9]
 
 
 def test_rendered_labels_are_the_truth_of_each_view_and_matching_agrees_with_them():

@@ -71,6 +71,32 @@ def test_strong_photometric_changes_both_views_alike_apart_from_noise():
         assert (out.left - pair.left).abs().mean() > 0.03
 
 
+def test_noise_is_normal_independent_of_place_and_view_and_at_most_a_fiftieth():
+    grey, deviations = of_one_picture(torch.full((3, 64, 64), 0.5)), []
+    for seed in range(40):
+        out = StrongPhotometric(p=0)(grey, seeded(seed))
+        noise = torch.stack((out.left, out.right)) - 0.5
+        deviations.append(noise.std().item())
+        noise = noise / noise.std()
+        assert abs(noise.mean()) < 0.03
+        assert ((noise.abs() < 1).float().mean() - 0.683).abs() < 0.02  # of a normal distribution
+        assert ((noise.abs() < 2).float().mean() - 0.954).abs() < 0.01
+        for neighbour in (noise.roll(1, dims) for dims in range(4)):
+            assert (noise * neighbour).mean().abs() < 0.03
+    assert min(deviations) < 0.002 and 0.018 < max(deviations) < 0.0205
+
+
+def test_strong_photometric_does_not_depend_on_the_number_of_threads():
+    pair, found, threads = of_one_picture(torch.rand(3, 64, 128, generator=seeded(0))), [], torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append([StrongPhotometric(p=1)(pair, seeded(seed)).left for seed in range(8)])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(map(torch.equal, *found))
+
+
 @pytest.mark.parametrize("transform", [PairedPhotometric(p=1), StrongPhotometric(p=1), Shade(p=1)])
 def test_colours_stay_in_the_unit_range(transform):
     bright = Sample(left=torch.ones(3, 8, 8), right=torch.rand(3, 8, 8), name="x")
@@ -130,6 +156,7 @@ def test_pasting_puts_what_is_nearer_in_front_in_both_views_and_never_a_guess():
     far, near = torch.full((2, 40, 80), 0.05), torch.full((2, 40, 80), 0.02)
     near[0, 10:30, 20:40] = near[1, 10:30, 12:32] = 0.1  # an object, in the left and in the right view
     near[:, 10:30, 60:75] = -0.2  # a guess
+    near[:, 20, 50] = 0.1  # a speck
     left, right = torch.rand(2, 2, 3, 40, 80, generator=seeded(0))
     here, other = (Sample(left=left[i], right=right[i], disparity=d) for i, d in enumerate((far, near)))
     prepared = []

@@ -1,11 +1,15 @@
 """What must hold of rendered streets: two views of one world, with ground truth that is exact."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from monodepth_nb.data.kitti import KittiStereo
-from monodepth_nb.streets import rendering
+from monodepth_nb.streets import rendering, scene
 from monodepth_nb.streets.rendering import render_scene, render_streets
 from monodepth_nb.streets.scene import CLASSES
 from monodepth_nb.streets.textures import band, look_up, stripes, texture_bank
@@ -146,14 +150,18 @@ def test_disparity_too_large_for_the_file_is_unknown_there(tmp_path, monkeypatch
 
 def test_calibration_is_kittis_camera_at_this_size(folder):
     sample = KittiStereo(folder, truth="occ")[0]
-    assert (sample.focal_px, sample.baseline_m) == pytest.approx((64 / 1242 * 721.5377, 0.54))
+    assert (sample.focal_px, sample.baseline_m) == pytest.approx((64 / 1242 * 721.5377, 0.5327))
     left, _ = (folder / "training/calib_cam_to_cam/000000.txt").read_text().splitlines()
     projection = np.array(left.removeprefix("P_rect_02: ").split(), float).reshape(3, 4)
     assert projection[1, 1:3] / 32 == pytest.approx((721.5377 / 375, 172.854 / 375))
 
 
+def pictures(root):
+    return [path.read_bytes() for path in sorted(root.glob("training/image_2/*"))]
+
+
 def test_a_folder_is_rendered_once_and_refused_for_other_streets_or_things(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(rendering, "render_scene", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr(rendering, "thread_map", lambda *_, **__: pytest.fail("rendered again"))
     settings = {"count": 4, "size": (32, 64), "seed": 4}
     assert render_streets(folder, **settings) == folder
     for other in ({"count": 2}, {"size": (64, 64)}, {"seed": 3}):
@@ -165,23 +173,43 @@ def test_a_folder_is_rendered_once_and_refused_for_other_streets_or_things(folde
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_slower_of_two_processes_takes_the_streets_of_the_faster_if_they_are_the_same(tmp_path, monkeypatch, seed):
-    root, scene = tmp_path / "streets", render_scene((0, 0), (16, 16))
+def test_streets_of_an_edited_renderer_are_rendered_anew_and_the_old_ones_kept_aside(tmp_path, monkeypatch, capsys):
+    root = render_streets(tmp_path / "streets", 1, (16, 16))
+    old = pictures(root)
+    (root / "notes of mine.txt").write_text("keep")
+    before = scene.Street.finish
+    edited = type(
+        "Street", (scene.Street,), {"finish": lambda street: setattr(street, "sun", -street.sun) or before(street)}
+    )
+    monkeypatch.setattr(scene, "Street", edited)
+    monkeypatch.setattr(rendering, "Street", edited)
+    assert render_streets(root, 1, (16, 16)) == root
+    assert pictures(root) != old
+    assert pictures(tmp_path / "streets_old1") == old and (tmp_path / "streets_old1/notes of mine.txt").exists()
+    line = capsys.readouterr().out
+    assert "streets.scene" in line and "streets.paint" not in line and "streets_old1" in line
+    new = pictures(root)
+    assert pictures(render_streets(root, 1, (16, 16))) == new
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["streets", "streets_old1"]
 
-    def overtaken(*_):
-        monkeypatch.setattr(rendering, "render_scene", lambda *_: scene)
-        render_streets(root, 1, (16, 16), seed)  # as another process would, meanwhile
-        return scene
 
-    monkeypatch.setattr(rendering, "render_scene", overtaken)
-    if seed == 0:
-        assert render_streets(root, 1, (16, 16)) == root
-    else:
-        with pytest.raises(ValueError, match=str(root)):
-            render_streets(root, 1, (16, 16))
+def test_the_slower_of_two_processes_waits_for_the_streets_of_the_faster(tmp_path, monkeypatch):
+    root, begun, render, count = tmp_path / "streets", threading.Event(), rendering._write_scene, []
+
+    def counted(*arguments):
+        count.append(1)
+        begun.set()
+        time.sleep(0.2)  # for the other to come
+        render(*arguments)
+
+    monkeypatch.setattr(rendering, "_write_scene", counted)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(render_streets, root, 1, (16, 16))
+        begun.wait(60)
+        second = pool.submit(render_streets, root, 1, (16, 16))
+        assert first.result() == second.result() == root
+    assert len(count) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["streets"]
-    assert {p.name for p in root.iterdir()} == {"streets.json", "training"}
 
 
 def test_an_interrupted_rendering_and_one_of_impossible_size_or_count_leave_no_files(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import torch
 
 from monodepth_nb.__main__ import main
 from monodepth_nb.data.sample import Sample
-from monodepth_nb.networks import SemanticDispResNet
+from monodepth_nb.networks import DispResNet, SemanticDispResNet
 from monodepth_nb.pretrained import WeightsUnavailable
 from monodepth_nb.streets.scene import CLASSES
 from monodepth_nb.streets.segmenter import (
@@ -19,6 +19,7 @@ from monodepth_nb.streets.segmenter import (
     segment,
     segmentation_figure,
     train_segmenter,
+    with_true_classes,
 )
 
 ROAD, CAR, SKY = (CLASSES.index(name) for name in ("road", "car", "sky"))
@@ -93,6 +94,21 @@ def test_a_saved_segmenter_predicts_as_before_and_its_trunk_serves_the_semantic_
     assert not any(p.requires_grad for p in trunk.parameters())
     with pytest.raises(ValueError, match="resnet18.*resnet50"), torch.device("meta"):
         SemanticDispResNet(f"streets:{path}", "resnet50")
+
+
+def test_true_classes_join_every_level_as_shares_of_its_cells():
+    classes = torch.full((64, 128), ROAD, dtype=torch.uint8)
+    classes[:, 64:96] = SKY
+    sample = Sample(name="toy", left=torch.rand(3, 64, 128), classes=classes)
+    network = with_true_classes(DispResNet("lite0", width=0.125, weights="random"), [sample])
+    levels = network.encoder(sample.left[None])
+    assert [level.shape[1] for level in levels] == network.encoder.channels
+    for level in levels:
+        road, sky = level[0, -len(CLASSES) :][[ROAD, SKY]]
+        assert torch.equal(road + sky, torch.ones_like(road))
+        quarters = sky.unflatten(1, (4, -1)).mean((0, 2))
+        assert quarters.tolist() == [0, 0, 1, 0]
+    assert network(sample.left[None])[0].shape == (1, 2, 64, 128)
 
 
 def test_the_figure_shows_image_truth_and_prediction_at_one_size_with_every_class_named(trained):

@@ -1,0 +1,72 @@
+"""How to train: `TrainConfig`, whose fields are also the options of `python -m monodepth_nb train`."""
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from monodepth_nb.data.recipes import RECIPES
+from monodepth_nb.losses import PADDINGS
+from monodepth_nb.machine import PRECISIONS
+from monodepth_nb.networks import check_option
+
+
+def constant(epoch: int, epochs: int) -> float:
+    return 1.0
+
+
+def halving(epoch: int, epochs: int) -> float:
+    """1 for the first 60 % of the training, then 1/2, then 1/4 for the last 20 % (section 4 of the paper)."""
+    if 5 * epoch < 3 * epochs:
+        return 1.0
+    return 0.5 if 5 * epoch < 4 * epochs else 0.25
+
+
+def cosine(epoch: int, epochs: int) -> float:
+    """Rises linearly for the first sixth of the training (at least an epoch), then falls to 0 as a cosine."""
+    warm_up = max(1, epochs // 6)
+    if epoch < warm_up:
+        return (epoch + 1) / (warm_up + 1)
+    return 0.5 + 0.5 * float(np.cos(np.pi * (epoch - warm_up) / max(1, epochs - warm_up)))
+
+
+# Factor of the learning rate in an epoch, counted from 0, of `epochs`.
+SCHEDULES = {"constant": constant, "halving": halving, "cosine": cosine}
+
+
+def option(default, text: str, choices=None):
+    """A field of `TrainConfig`: its default, its line in `train --help`, and the values it may take."""
+    return field(default=default, metadata={"help": text, "choices": choices and tuple(choices)})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. The defaults are the paper's, except for `schedule`: the paper uses "halving".
+
+    >>> from monodepth_nb import TrainConfig
+    >>> config = TrainConfig(epochs=300, batch_size=1, learning_rate=4e-4, schedule="cosine")
+
+    Raises ValueError for values that are out of range or unknown.
+    """
+
+    epochs: int = option(50, "passes over the training pairs")
+    batch_size: int = option(8, "pairs per step and process")
+    learning_rate: float = option(1e-4, "of Adam, before the schedule")
+    schedule: str = option("constant", "of the learning rate", SCHEDULES)
+    encoder_learning_rate: float | None = option(None, "of a trainable encoder; None: that of the rest")
+    recipe: str = option("course", "as published, or for a few hundred pairs; chooses the loss as well", RECIPES)
+    padding: str = option("zeros", "what the loss reads beyond the edge of a picture", PADDINGS)
+    seed: int = option(0, "of order, augmentation and dropout")
+    metrics_every: int = option(0, "epochs between scores against ground truth; 0: after the last epoch only")
+    precision: str = option(
+        "auto", "number format; auto: bf16 or fp16 on CUDA, else fp32; a CPU is slow in fp16", PRECISIONS
+    )
+    compile: bool = option(False, "compile network and loss (torch.compile): a slow start, then faster steps")
+    workers: int | None = option(None, "processes that prepare batches; None: chosen by device")
+
+    def __post_init__(self):
+        for known in fields(self):
+            if known.metadata["choices"]:
+                check_option(known.name, getattr(self, known.name), known.metadata["choices"])
+        for name in ("epochs", "batch_size", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be larger than 0")
