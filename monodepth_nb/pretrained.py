@@ -39,7 +39,9 @@ class Trunk(nn.Module):
                FCN-ResNet50 trained on COCO with VOC's classes; resnet50 only), "streets:PATH" (of our `Segmenter`),
                "random"
     dilated:   keep the last two levels at 1/8, as FCN-ResNet50 does; resnet50 only
-    trainable: False freezes parameters and batch-norm statistics, also in `.train()` mode; no gradient passes
+    trainable: False freezes the parameters; no gradient passes. Pretrained or frozen, batch norm keeps its statistics,
+               also in `.train()` mode: a few rendered or similar pictures would replace those of a million photographs,
+               and the network would then fail on other pictures
 
     forward: (B, 3, H, W), RGB in [0, 1] -> five (B, channels[i], H/s, W/s), s = 2, 4, 8, 16, 32; if dilated
     2, 4, 8, 8, 8
@@ -49,6 +51,7 @@ class Trunk(nn.Module):
     def __init__(self, name: str, weights: str, dilated: bool = False, trainable: bool = False):
         super().__init__()
         self.name, self.trainable = name, trainable
+        self.learns_statistics = trainable and weights == "random"
         self.cache: dict = {}  # features of single pictures; `cached_features` makes room
         self.room = 0
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
@@ -98,8 +101,9 @@ class Trunk(nn.Module):
         return [torch.cat(level) for level in zip(*(found[key] for key in keys), strict=True)]
 
     def features(self, image: Tensor) -> list[Tensor]:
-        if self.body.training != self.training:  # torch.fx starts a deep copy in training mode
-            self.body.train(self.training)
+        learns = self.training and self.learns_statistics
+        if self.body.training != learns:  # torch.fx starts a deep copy in training mode
+            self.body.train(learns)
         levels = self.body((image - self.mean) / self.std).values()
         return [level * scale for level, scale in zip(levels, self.scale, strict=True)]
 
