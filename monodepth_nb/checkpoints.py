@@ -23,7 +23,7 @@ from monodepth_nb.networks import build_network, check_option
 FORMAT = "monodepth_nb checkpoint 1"
 EVERY_S = 120  # between checkpoints; a large one has 0.7 GB, and an epoch may take seconds
 # These do not change what is learnt, so they may differ when a run resumes.
-FREE_SETTINGS = ("metrics_every", "compile", "workers", "batch_size", "camera")
+FREE_SETTINGS = ("metrics_every", "compile", "workers", "batch_size", "baseline_m")
 MEASURED = ("validation", "truth")  # what is only measured may be added or left out, but not exchanged
 
 
@@ -207,7 +207,7 @@ def settings_of(
     transforms: the first and the late one
     """
     package = (type(m).__module__.partition("monodepth_nb.") for m in (*model.modules(), loss))
-    frozen = (p.detach().double().abs().sum().item() for p in model.parameters() if not p.requires_grad)
+    frozen = (p.detach().cpu().double().abs().sum().item() for p in model.parameters() if not p.requires_grad)
     arguments = getattr(model, "arguments", None) or {}
     trunk = Path(str(arguments.get("weights", "")).removeprefix("streets:"))
     settings = asdict(config)
@@ -228,7 +228,7 @@ def settings_of(
         "colours": colours(train_data),
         "validation": names_of(validation_data) if validation_data else None,
         "truth": names_of(truth_data) if truth_data else None,
-        "camera": camera((truth_data or train_data)[0]),
+        "baseline_m": baseline_m_of(train_data),
     }
     return settings
 
@@ -243,12 +243,15 @@ def colours(data, count: int = 8) -> list[float]:
     return [round(c, 3) for pair in pairs for view in ("left", "right") for c in pair[view].mean(dim=(1, 2)).tolist()]
 
 
-def camera(sample) -> dict | None:
-    """Focal length, in pixels of a picture of that `width`, and baseline of the training pairs, if known."""
-    if not np.isfinite(sample.get("focal_px", np.nan)):
-        return None
-    width = sample.get("disparity_px", sample["left"]).shape[-1]
-    return {"focal_px": float(sample["focal_px"]), "baseline_m": float(sample["baseline_m"]), "width": width}
+def baseline_m_of(data) -> float | None:
+    """The distance of the cameras of the training pairs, in metres, if the data set, or one that it wraps, knows it."""
+    value = data[0].get("baseline_m")
+    while value is None and data is not None:
+        if hasattr(data, "first_camera"):
+            value = data.first_camera()[0].baseline_m
+        inner = getattr(data, "datasets", [getattr(data, "dataset", getattr(data, "pairs", None))])
+        data = inner[0] if value is None else None
+    return float(value) if value is not None and np.isfinite(value) else None
 
 
 def differences(old: dict, new: dict, epochs_done: int) -> list[str]:

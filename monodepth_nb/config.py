@@ -65,6 +65,9 @@ class TrainConfig:
 
     def __post_init__(self):
         for known in fields(self):
+            value = getattr(self, known.name)
+            if isinstance(value, np.generic):  # which a checkpoint could not store
+                object.__setattr__(self, known.name, value.item())
             if known.metadata["choices"]:
                 check_option(known.name, getattr(self, known.name), known.metadata["choices"])
         for name in ("epochs", "batch_size", "learning_rate"):

@@ -72,7 +72,8 @@ def run(part: Part, limit_s: float, log: Path) -> Outcome:
         except subprocess.TimeoutExpired:
             verdict = f"stopped after its limit of {limit_s:.0f} s"
     # A progress bar overwrites its line; the last state of it is enough.
-    lines = [line.rsplit("\r", 1)[-1] for line in log.read_text(errors="replace").splitlines()]
+    text = log.read_bytes().decode(errors="replace").replace("\r\n", "\n").rstrip("\n")
+    lines = [line.rsplit("\r", 1)[-1] for line in text.split("\n")]
     return Outcome(part, verdict, time.monotonic() - started, "\n".join(lines[-TAIL:]))
 
 
@@ -96,6 +97,6 @@ def check(todo: list[Part], minutes: float, out: Path) -> bool:
         print(f"{part.title}: at most {limit_s:.0f} s", flush=True)
         outcomes.append(run(part, limit_s, out / f"{part.title.lower().replace(', ', '_').replace(' ', '_')}.log"))
         print(f"  {outcomes[-1].verdict}, {outcomes[-1].seconds:.0f} s", flush=True)
-        (out / "report.md").write_text(report(title, outcomes))
+        (out / "report.md").write_text(report(title, outcomes), encoding="utf-8")
     print(out / "report.md")
     return all(outcome.verdict == "passed" for outcome in outcomes)

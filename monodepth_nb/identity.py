@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Subset
@@ -114,6 +115,8 @@ def described(value, outer: tuple = ()) -> str:
     if isinstance(value, (list, tuple, set, frozenset)):
         texts = [inner(v) for v in value]
         return f"[{', '.join(texts if isinstance(value, (list, tuple)) else sorted(texts))}]"
+    if isinstance(value, (np.ndarray, np.generic)):
+        return f"array{list(value.shape)} {value.dtype}#{short_hash(value.tobytes())}"
     if isinstance(value, Tensor):
         content = value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
         return f"tensor{list(value.shape)}#{short_hash(content)}"

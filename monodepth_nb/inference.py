@@ -131,7 +131,7 @@ def load_network(path: str | Path | None = None, device: torch.device | str = "c
 
 def training_baseline_m(network) -> float | None:
     """The distance of the cameras of the pairs that a loaded network was trained on; None if it does not know."""
-    return (getattr(network, "settings", {}).get("camera") or {}).get("baseline_m")
+    return getattr(network, "settings", {}).get("baseline_m")
 
 
 def predict_photos(

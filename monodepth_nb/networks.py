@@ -215,6 +215,8 @@ def build_network(arguments: dict) -> nn.Module:
     kind = options.pop("network", None)
     check_option("network", kind, NETWORKS)
     network = NETWORKS[kind](**options)
+    for trunk in (module for module in network.modules() if isinstance(module, Trunk)):
+        trunk.learns_statistics &= arguments["weights"] == "random"
     network.arguments = dict(arguments)
     return network
 

@@ -28,7 +28,8 @@ class PixelMeanBaseline:
             grids.append(truth_on_grid(sample))
         total = sum(grids, np.zeros((2, *GRID)))
         self.disparity, self.without = mean_of_cells(total), {}
-        blocks = scene_blocks(names, getattr(dataset, "drives", None)) if leave_out else []
+        drives = getattr(getattr(dataset, "dataset", dataset), "drives", None)
+        blocks = scene_blocks(names, drives) if leave_out else []
         if len(blocks) == 1:  # a single drive: leave out only the image itself
             blocks = [[i] for i in blocks[0]]
         for block in blocks:

@@ -75,8 +75,10 @@ class Trunk(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> "Trunk":
-        # PyTorch switches every submodule, but a frozen one must keep its batch-norm statistics.
-        return super().train(mode and self.trainable)
+        # PyTorch switches every submodule, but batch norm may have to keep its statistics.
+        super().train(mode and self.trainable)
+        self.body.train(self.training and self.learns_statistics)
+        return self
 
     def forward(self, image: Tensor) -> list[Tensor]:
         if self.trainable:
@@ -101,9 +103,8 @@ class Trunk(nn.Module):
         return [torch.cat(level) for level in zip(*(found[key] for key in keys), strict=True)]
 
     def features(self, image: Tensor) -> list[Tensor]:
-        learns = self.training and self.learns_statistics
-        if self.body.training != learns:  # torch.fx starts a deep copy in training mode
-            self.body.train(learns)
+        if self.body.training and not (self.training and self.learns_statistics):
+            self.body.eval()  # torch.fx starts a deep copy in training mode
         levels = self.body((image - self.mean) / self.std).values()
         return [level * scale for level, scale in zip(levels, self.scale, strict=True)]
 

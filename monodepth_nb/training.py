@@ -71,12 +71,12 @@ class Objective(nn.Module):
     def __init__(self, network: nn.Module, loss: nn.Module, layout: torch.memory_format, dtype: torch.dtype):
         super().__init__()
         self.network, self.loss, self.layout, self.dtype = network, loss, layout, dtype
-        self.compiled, self.largest = self.plain, 0
+        self.compiled, self.largest = None, 0
 
     def forward(self, left: Tensor, *others: Tensor):
         self.largest = max(self.largest, len(left))
         # A smaller last batch is not worth another compilation.
-        run = self.compiled if len(left) == self.largest else self.plain
+        run = self.compiled if self.compiled and len(left) == self.largest else self.plain
         return run(self.dtype, left, *others)
 
     def plain(self, dtype: torch.dtype, left: Tensor, *others: Tensor):

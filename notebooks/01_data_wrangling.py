@@ -24,12 +24,14 @@
 # `paper` minutes plus, once, the download of KITTI 2015 (1.7 GB).
 #
 # Depth from a *single* picture is an ill-posed problem: a toy car nearby and a real one far away can look the same.
-# Depth from *two* pictures is geometry. This course trains a network on pairs and then takes the second picture away.
+# Depth from *two* pictures is geometry. This course trains a network on pairs. Once trained, it needs only one
+# picture.
 #
 # It follows Godard et al. (CVPR 2017), below *the paper*, and reproduces a student project of a university course,
 # below *the course project*: it rebuilt the paper in PyTorch on the 400 pairs of KITTI 2015, and added features of a
-# network that knows *what* is in a picture. The project's seven claims, C1 to C7, are judged in notebook 05. Its ten
-# mistakes are Bug 1 to Bug 10; the course shows the wrong line next to the right one and measures what it costs.
+# network that knows *what* is in a picture. The project's seven claims, C1 to C7, are judged in notebook 05. Its
+# ten mistakes are Bug 1 to Bug 10. The course avoids them all, and measures the cost of those that are marked
+# *tried*.
 #
 # <details><summary>The claims and the mistakes</summary>
 #
@@ -57,7 +59,9 @@
 # | 10 | its baseline had lost its pretraining, so two things differed | controls that differ in one thing, 05 |
 # </details>
 #
-# How much each notebook does is its *profile*, chosen by the machine: `demo` on a CPU; `paper` on a GPU, with KITTI.
+# How much each notebook does is its *profile*, chosen by the machine: `demo` on a CPU; `paper` on a GPU, with
+# KITTI. Two more are for you to choose: `smoke` only checks that every line runs, and `long` is `demo` with more
+# seeds and steps.
 # To choose yourself, run `import os; os.environ["MONODEPTH_PROFILE"] = "demo"` in a cell above all others.
 
 # %% cellView="form" jupyter={"source_hidden": true} tags=["setup"]
@@ -170,15 +174,18 @@ record.figure("triangle", fig)
 
 # %% [markdown]
 # Both points fall on the *same* pixel of the left view. That is why one picture is not enough. In the right view they
-# lie further left, the nearer one twice as far. This shift is the **disparity** $d$. The triangle of the point and
-# the two cameras is similar to the one inside the camera, $d : f = b : Z$, so
+# lie further left, the nearer one, at half the depth, twice as far. This shift is the **disparity** $d$. Two
+# triangles are similar, because their sides are parallel: the large one between a point and the two cameras (base
+# $b$, height $Z$), and the small one between the right camera and two dots of its view, red and blue (base $d$,
+# height $f$). So $d : f = b : Z$, that is
 # $$Z = \frac{f\,b}{d}.$$
 # Half the distance is twice the disparity. Everything in this course follows from that line.
 #
 # ## One real pair
 # Two cameras photographed this motorcycle (Middlebury 2014; scikit-image ships it). The pair is *rectified*: the
 # pictures are turned so that a point lies on the same row in both, and only its column differs. At the right, both
-# in one picture: the left view in red, the right one in cyan. Where the colours separate, the point is near.
+# in one picture: the left view in red, the right one in cyan. The farther the two colours are apart, the nearer the
+# point.
 
 # %%
 pair = motorcycle()
@@ -354,14 +361,14 @@ maps = {
 }
 panels = [figures.disparity_panel(disparity, name) for name, disparity in maps.items()]
 panels.insert(0, figures.disparity_panel(truth_px, "ground truth"))
-title = f"Grey: no answer. The holes are on bare floor and beside near things\n{label}"
+title = f"Grey: no answer\n{label}"
 record.figure("matching", figures.grid(panels, 2, title, [("disparity [px]", range(4))]))
 
 # %% [markdown]
-# Measure it. *EPE* (end-point error) is the mean error of the answered pixels in pixels; *wrong* is the share that is
-# off by 3 px and 5 % or more, which KITTI calls *D1*. A *hidden* pixel of the left view is one whose place in the
-# right view is taken by something nearer, or lies outside of it. The *plainest quarter* has the least contrast in its
-# windows.
+# *EPE* (end-point error) is the mean error, in px, of the pixels with an answer; *wrong* is the share of them that
+# is off by at least 3 px and at least 5 %, which KITTI calls *D1*. A *hidden* pixel of the left view is one whose
+# place in the right view is taken by something nearer, or lies outside of that view. The *plainest quarter* of the
+# pixels has the least contrast in its windows.
 
 # %%
 grey = left.mean(0)
@@ -392,16 +399,18 @@ wrong = matching.iloc[0].xs("wrong [%]", level=1)  # of block matching
 times = wrong["plainest quarter"] / wrong["more texture"]
 print(f"Block matching is wrong {times:.1f} times as often on the plainest quarter as where there is more texture,")
 print(f"and on {wrong['hidden']:.0f} % of the hidden pixels: there is nothing to match.")
-for name, row in matching["everywhere"].iterrows():
-    print(f"{name}: answers {row['answered [%]']:.0f} % of the pixels, {row['wrong [%]']:.0f} % of these wrong")
+for name, line in matching["everywhere"].iterrows():
+    print(f"{name}: answers {line['answered [%]']:.0f} % of the pixels, {line['wrong [%]']:.0f} % of these wrong")
 
 # %% [markdown]
-# Texture decides where a pair knows depth, and geometry decides where it cannot. A network that learns *from* such
-# matches inherits both gaps. It must fill them from what it has learnt about floors and motorcycles. Two terms of its
-# loss, smoothness and consistency, are the two ideas above.
+# There are two gaps. *Bare surfaces:* a single window cannot tell where it belongs. A charge on changes can close
+# this gap: compare semi-global with block matching in the columns *plainest quarter* and *more texture*. *Hidden
+# background:* no matching can close this gap, because the right camera does not see the point. A network that
+# learns *from* pairs has both gaps as well. Two terms of its loss, smoothness and consistency, are the two ideas
+# above. The rest it must fill from what it has learnt about floors and motorcycles.
 #
-# Fill the holes with the farther of the two neighbours in the row, since background is what is hidden, and there is a
-# full map to compare with. It sees *both* pictures, so it is the yardstick of notebook 02.
+# To get a full map, fill each hole with the farther of its two neighbours in the row, because background is what is
+# hidden. This method sees *both* pictures. Notebook 02 compares its network with it.
 
 # %%
 yardstick = filled(semi_global)[0].abs().numpy() * left.shape[-1]  # its guesses are marked by a minus
@@ -412,11 +421,11 @@ print(f"semi-global matching, holes filled: EPE {error_px:.2f} px, AbsRel {score
 
 # %% [markdown]
 # ## Street scenes
-# The course project learnt from KITTI 2015: 200 street scenes, two moments each. Where KITTI is not available, this
-# course renders streets through KITTI's camera: 721.5 px focal length at 1242 px width and a baseline of 0.54 m, the
-# paper's convention (KITTI's calibration files give 0.5327 m). They are synthetic, and their ground truth is exact.
-# Each figure says which data it shows. `MONODEPTH_STEREO=kitti2015` downloads the real data; a path uses your own
-# folder.
+# The course project learnt from KITTI 2015: 200 street scenes, two moments each. The `paper` profile uses it too.
+# The other profiles render streets through KITTI's camera: 721.5 px focal length at 1242 px width and a baseline of
+# 0.5327 m, as in KITTI's calibration files. (The paper uses 0.54 m.) These streets are synthetic, and their ground
+# truth is exact. Each figure says which data it shows. In every profile, `MONODEPTH_STEREO=kitti2015` downloads the
+# real data, and a path uses your own folder.
 
 # %%
 data = full_set(profile)
@@ -457,10 +466,11 @@ record.figure("truth", figures.grid(panels, 2, f"A street and its truth\n{street
 # belongs to another scene (torchvision's own `Kitti2015Stereo` does that, vision issue 7128). `KittiStereo` pairs by
 # name.
 #
-# Which pictures may be on both sides of a split? In the course project the validation images were part of the
+# Which pictures must stay on the same side of a split? In the course project the validation images were part of the
 # training set. A random split of the pictures is not much better: `_10` and `_11` are two moments of one scene, and
-# neighbouring scenes come from one drive, often a second apart. So whole *blocks* are split: all scenes known to come
-# from one drive.
+# many neighbouring scenes come from one drive, often a second apart. So a split must keep each *block* whole: all
+# scenes that are known to come from one drive, or else one scene. (The 0 % below follows from this.
+# It does not cover scenes whose drive is not known.)
 
 # %%
 names = [f"{scene:06d}_{moment}" for scene in range(200) for moment in ("10", "11")]
@@ -495,13 +505,13 @@ headings = ["depth [m]", "disparity [px]", "one pixel less [m]", "formula [m]", 
 pd.DataFrame(rows, columns=headings).set_index("depth [m]").round(2)
 
 # %% [markdown]
-# Far away D1 forgives almost everything. AbsRel divides by the true depth instead, so near and far count alike. The
-# rendered streets of `demo` are smaller, 256 px wide: there a pixel is worth 4.9 of these, and D1 is more lenient by
-# the same factor.
+# Far away D1 forgives almost everything. AbsRel divides by the true depth instead, so an error of a tenth of the
+# distance counts the same near and far. The rendered streets of `demo` are smaller, 256 px wide: there a pixel is
+# worth 4.9 of these, so D1's limit of 3 px forgives 4.9 times as much.
 #
 # ## What a broken pair looks like
-# A blank map is often the fault of the pairs: views swapped, rows not aligned, one picture twice. `check_pair` looks
-# for each; here it gets a good pair and broken ones made from it.
+# If a network predicts the same disparity everywhere, the pairs are often at fault: views swapped, rows not
+# aligned, one picture twice. `check_pair` looks for each. Here it gets a good pair, and broken ones made from it.
 
 # %%
 good = data.validation[0]
@@ -519,8 +529,8 @@ for name, sample in broken.items():
 # ## Augmentation, and a classic mistake (Bug 8)
 # A pair is recoloured with probability 0.5 and mirrored with probability 0.5. Recolouring draws a gamma (0.8 to 1.2),
 # a brightness (0.5 to 2) and a factor for each colour (0.8 to 1.2), the same for *both* views, since the loss
-# compares them with each other. Nothing is turned upside down, as the course project did: that the road is at the
-# bottom is useful knowledge.
+# compares them with each other. Unlike in the course project, nothing is turned upside down: that the road is at
+# the bottom is useful knowledge.
 #
 # **Hypothesis.** In the right view a point lies further left, the more so the nearer it is. Mirrored, it lies further
 # *right*: disparity changes sign, and no non-negative map can rebuild one view from the other. Exchanging the
@@ -566,8 +576,9 @@ pd.Series(shifts_px, name="best shift of the road [px]").to_frame()
 #
 # ## The baseline to beat
 # Road scenes look alike: the road is at the bottom, the sky at the top. So the mean disparity of each pixel position
-# over the *training* ground truth is already a fair estimate for an unseen picture. A network that does not beat this
-# image-independent baseline (*pixel mean*) has not shown that it uses the picture.
+# over the *training* ground truth is already a fair estimate for an unseen picture. (The KITTI pairs that this
+# course trains on have no truth. There, the mean is over the labelled scenes of other drives.) A network that does
+# not beat this image-independent baseline (*pixel mean*) has not shown that it uses the picture.
 #
 # The columns, with depth $Z$ and true depth $Z^*$: *abs_rel* is AbsRel; *sq_rel*, mean of $(Z-Z^*)^2/Z^*$ [m]; *rmse*
 # [m] and *rmse_log*, root mean square error of $Z$ and of $\log Z$; *a1, a2, a3*, shares of pixels with $\max(Z/Z^*,
@@ -582,7 +593,7 @@ scores.round(3).to_frame(f"pixel-mean baseline, {len(data.test)} unseen images")
 
 # %%
 panels = [figures.disparity_panel(baseline(test), "pixel mean"), figures.disparity_panel(test.disparity_px, test.name)]
-title = f"The mean of the training truth, and the truth of one unseen street\n{street_label}"
+title = f"The pixel mean, and the truth of one unseen street\n{street_label}"
 record.figure("pixel_mean", figures.grid(panels, 2, title, [("disparity [px]", range(2))]))
 
 # %% [markdown]
@@ -609,8 +620,8 @@ print(f"No picture at all, the pixel mean: AbsRel {scores['abs_rel']:.3f} on uns
 # > **What is open.** Matching needs both pictures. Notebook 02 asks a network to answer from one.
 #
 # ## Exercises
-# 1. **Predict:** you move the two cameras twice as far apart. By which factor grows each disparity, and by which the
-#    depth at which one pixel is worth a metre?
+# 1. **Predict:** you move the two cameras twice as far apart. By which factor does each disparity grow? And by
+#    which factor the depth at which one pixel is worth a metre?
 
 # %%
 # Check yourself: put your two factors in place of None.
@@ -651,9 +662,10 @@ for name, mask in regions.items():
 # <details><summary>Solution</summary>
 #
 # The loss compares colours across views. Different colours would make even the true disparity expensive, and the
-# network would learn to explain brightness by shifts. SSIM tolerates only a small difference, because luminance and
-# contrast are factors of it: each is $2g/(1+g^2)$ if one view is $g$ times as bright as the other. A gain of 1.2
-# leaves an SSIM of 0.97, a gain of 2 only 0.64.
+# network would learn to explain brightness by shifts. Most of that loss is SSIM (notebook 02), a similarity that is
+# 1 for equal pictures. It tolerates only a small difference: it has a factor for brightness and one for contrast,
+# and each is $2g/(1+g^2)$ if one view is $g$ times as bright as the other. A gain of 1.2 leaves an SSIM of 0.97, a
+# gain of 2 only 0.64.
 # </details>
 
 # %%

@@ -142,10 +142,11 @@ pd.DataFrame(yardstick_scores).T.round(2)
 # The left picture can be made from the right one: its pixel at column $x$ is the right picture's at $x - d$,
 # $$\tilde I^l(x, y) = I^r\big(x - d^l(x, y),\; y\big).$$
 # This is a *backward* warp: each target pixel fetches its colour, so there are no holes. (Pushing colours forward
-# would leave some.) The shift is seldom a whole pixel, so the two neighbours are mixed in proportion to their
-# distance, $I(k + t) = (1 - t)\,I(k) + t\,I(k + 1)$. This makes the result differentiable in $d$: its slope is the
-# difference of the neighbours. Disparity is counted in *fractions of the image width*, so that a map means the same at
-# every scale. A pixel that would come from outside the picture is black.
+# would leave some.) The shift is seldom a whole pixel, so the two neighbours are mixed, the closer one with the
+# larger weight: $I(k + t) = (1 - t)\,I(k) + t\,I(k + 1)$ for a whole number $k$ and $0 \le t < 1$. This makes the
+# result differentiable in $d$: its slope is, up to the sign, the difference of the neighbours. The code counts
+# disparity in *fractions of the image width*, so that a map means the same at every scale. A pixel that would come
+# from outside the picture is black.
 
 
 # %%
@@ -171,10 +172,11 @@ print("warp: agrees with the package")
 
 # %% [markdown]
 # The package uses PyTorch's `grid_sample`, which is faster and has a trap: by default it counts positions from pixel
-# edge to pixel edge, while the usual -1 to 1 grid runs from centre to centre. The error is half a pixel of each scale
-# at the borders, so the coarsest scale is off by 10 pixels of a KITTI picture. The two facts above would fail.
+# edge to pixel edge, while the usual -1 to 1 grid runs from centre to centre. The error is half a pixel of each
+# scale at the borders. The coarsest scale of `paper` is 64 px wide; there, half a pixel is 10 pixels of a KITTI
+# picture. The first two checks above would fail.
 #
-# Now warp with the *true* disparity (unknown pixels take the median, for this check alone):
+# Now warp with the *true* disparity (unknown pixels take the median; the map serves checks only, never training):
 
 # %%
 known = torch.from_numpy(np.isfinite(truth_px))[None, None].float()
@@ -236,7 +238,7 @@ def consistency(d, other, offset):
 
 # %% [markdown]
 # **The whole loss** (equation 1) sums both views and four scales $s$, each half as large as the one before,
-# $$C = \sum_{s=0}^{3} \sum_{\text{views}} C_{ap} + 0.1\,\frac{C_{ds}}{2^s} + C_{lr}.$$
+# $$C = \sum_{s=0}^{3} \sum_{\text{views}} \Big( C_{ap} + 0.1\,\frac{C_{ds}}{2^s} + C_{lr} \Big).$$
 
 
 # %%
@@ -258,8 +260,8 @@ torch.testing.assert_close(whole_loss(some_maps, left, right), terms.total, atol
 print(f"whole loss of random maps: {whole_loss(some_maps, left, right):.4f} here, {terms.total:.4f} in the package")
 
 # %% [markdown]
-# That is all the teaching there is. `MonodepthLoss` does the same with fewer calls, and refuses pictures that are not
-# in [0, 1].
+# Nothing else teaches the network. `MonodepthLoss` does the same with fewer calls, and refuses pictures that are
+# not in [0, 1].
 #
 # ### Does the loss recognise the true map?
 # If appearance is a good teacher, the true map must cost less than the same map moved, and the slope must lead back
@@ -454,9 +456,13 @@ for place in ("known", "hidden from the right", "seen by both"):
 print(f"Yet its map is wrong by {network_row['EPE [px]']:.1f} px on average.")
 
 # %% [markdown]
-# Where the right camera sees nothing, no disparity is right, and a wrong one that points at *some* similar colour
-# lowers the loss. The training finds it. **The optimum of the loss is not the truth.** More steps, a larger network or
-# a lower loss do not cure that. It is the reason to look at a metric, and the motive of notebook 03.
+# Where the right camera does not see a point, even the point's true disparity fetches a wrong colour. A wrong
+# disparity that points at *some* similar colour costs less, and training can find it: compare the lines *hidden
+# from the right* and *seen by both*. So **the optimum of the loss need not be the truth.** More steps, a larger
+# network or a lower loss do not cure that. It is the reason to look at a metric, and the motive of notebook 03.
+#
+# (The column *appearance loss* also counts the pixels whose true disparity is unknown. There the "truth" is only
+# its median, so compare it with the network in the other columns.)
 #
 # ## Which term does the work? (claim C1)
 # The course project claimed that appearance makes up almost all of the loss and that the other terms only regularise.
@@ -483,11 +489,13 @@ print(f"C1: appearance has {'more' if end['appearance'] > 0.9 else 'not more'} t
 # ### An ablation
 # Each *arm* changes one thing and trains a fresh network for the same number of steps; every seed is used by every
 # arm. So arms are compared *seed by seed*: the difference of two runs that started alike, its mean over the seeds,
-# and a 95 % interval. An arm is better or worse if the interval lies on one side of zero. Otherwise these runs cannot
-# tell.
+# and a 95 % interval. An arm is better or worse if the interval lies on one side of zero. Otherwise these runs
+# cannot tell. Two warnings: where there is no effect at all, one comparison in twenty still looks decided. And
+# where a run's EPE is above that of the constant, it has learnt no depth yet.
 #
-# **Hypotheses.** L1 alone is misled by brightness, SSIM alone by nothing much, so SSIM does the work. Without
-# smoothness, plain surfaces become noisy. Without consistency, hidden places become worse.
+# **Hypotheses.** SSIM does the work: the map is as good without L1, and worse without SSIM, because L1 alone is
+# misled by brightness. Without smoothness, plain surfaces become noisy. Without consistency, hidden places become
+# worse. (EPE is a mean over the whole map. It tests the first hypothesis; for the other two, look at the maps.)
 
 
 # %%
@@ -564,8 +572,8 @@ record.figure("ablation", arms_figure(ablation, ablation_maps, "What each term o
 #
 # **Hypotheses**, written before the run:
 #
-# - **Bugs 2 and 3** (the project had both): SSIM's constants become negligible, L1 dominates all other terms, so the
-#   map sharpens later.
+# - **Bugs 2 and 3** (the project had both, so one arm has both): SSIM's constants become negligible and L1
+#   dominates all other terms, so the map is worse after equally many steps.
 # - **Bug 8**: half of the steps ask for disparity of the opposite sign, which a non-negative map cannot give. Mirrored
 #   *and* exchanged should do no harm.
 # - **Start at 0.15**: the valleys of part 2 are out of reach at the fine scales.
@@ -626,9 +634,10 @@ for largest in (1, 255):
     print(f"pictures of 0-{largest}: L1 is {share:.0%} of appearance")
 
 # %% [markdown]
-# The last two lines say what Bug 2 does: in 0-255 the L1 term drowns all others. So "appearance is almost all of the
-# loss" was partly the bug. Whether the *map* suffers, the comparison above says. This is a short training on one pair;
-# it does not show what a bug costs on the full set.
+# The last two lines say what Bug 2 does: in 0-255 appearance is almost only L1, which has grown 255-fold.
+# Smoothness and consistency have not grown, so "appearance is almost all of the loss" was partly the bug. Whether
+# the *map* suffers, the comparison above says. This is a short training on one pair; it does not show what a bug
+# costs on the full set.
 #
 # ## Does ImageNet pretraining help on one pair? (claim C3, Bug 1)
 # The course project froze a ResNet-50 that it believed pretrained. Its initialisation had overwritten the weights:
@@ -668,14 +677,18 @@ title = f"Frozen features, {profile.study_epochs} steps, last seed"
 record.figure("encoders", figures.map_grid(pair.left, encoder_maps, truth_px, label, title))
 
 # %% [markdown]
-# The first line decides the half about the map, the second the half about the loss. This is one pair, scored on
-# itself: it says nothing about unseen pictures, where pretraining may help more or less.
+# The first line decides the half about the map. For the half about the loss, *undecided* in the second line does
+# not mean "no lower": notebook 05 requires that the whole interval lies above a fall of 1 %. This is one pair,
+# scored on itself: it says nothing about unseen pictures, where pretraining may help more or less.
 #
 # ## White paint on the road (claim C2)
 # "Detailed maps, but white lane paint is placed at a wrong depth, because smoothness is weak at image edges." The
 # motorcycle pair has no lane paint; rendered streets do, with a mask. Paint is not spread over the road like the rest
-# of it, and errors in pixels are larger nearby. So paint and plain road are compared **at equal distance**: sort the
-# pixels of both by their true disparity, one class per pixel of it, and weigh the classes alike for both.
+# of it, and errors in pixels are larger nearby. So paint and plain road are compared **at equal distance**: group
+# both by their true disparity, rounded to whole pixels, and give each group the same weight in both means.
+#
+# **Hypothesis.** The claim may well be the wrong way round: white paint on grey asphalt is *texture*, and texture
+# is what matching needs (notebook 01).
 
 
 # %%
@@ -717,14 +730,13 @@ if lanes:
     display(record.figure("paint", figures.grid(panels, 3, f"Paint on the road\n{profile.label(data.label)}", bars)))
 
 # %% [markdown]
-# Each seed here is another scene. White paint on grey asphalt is *texture*, and texture is what matching needs
-# (notebook 01). So one may as well expect the opposite of the claim.
+# Each seed here is another scene, overfitted by itself. *Higher* would support the claim, *lower* the hypothesis.
 #
 # ## And a picture it has never seen?
 # The network has memorised one motorcycle. Show it a street. The constants to compare with cheat, because both have
-# seen that street's truth: one is its median, the other the value between 1 and 40 px with the lowest AbsRel. (That
-# value is nearer than the median, because AbsRel penalises answers that are too far more than answers that are too
-# near.)
+# seen that street's truth: one is its median, the other is the constant with the lowest AbsRel. (The second one is
+# nearer than the median, because AbsRel penalises "too far" more than "too near": twice the true depth is an error
+# of 1, half of it an error of 0.5.)
 
 # %%
 street = data.test[0]
@@ -780,14 +792,15 @@ print(f"{network_row['known']:.3f} against {truth_row['known']:.3f}")
 # > **What was learnt**
 # > - The whole method is a warp and three terms. You have written them.
 # > - One real pair teaches a network the disparity of that pair, without a label.
-# > - Fine scales locate a match, coarse scales lead to it. So a start at small disparities matters.
+# > - Fine scales locate a match, coarse scales lead to it. So the start should be near the disparities of the
+# >   scene.
 # > - A map that rebuilds the picture best need not be the true one.
 # > - Two arms are compared seed by seed, with an interval. A bug need not show on one pair.
 # >
 # > **What is open.** Everything here used one learning rate, and the loss is not the error. Notebook 03 looks at both.
 #
 # ## Exercises
-# 1. **Predict:** the loss never reaches zero. Mark the pixels that you expect to keep it up, even for the true map.
+# 1. **Predict:** the loss never reaches zero. Which pixels keep it high, even for the true map? Mark them.
 
 # %%
 # Check yourself: replace `hidden` by a mask (h, w) of your own, for instance fully_known & (left[0].mean(0) > 0.8).
@@ -819,9 +832,9 @@ if weight is not None:
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# Smoothness pays for steps with appearance. With a large weight, only steps that save a lot of appearance remain: thin
-# things merge with their background, and plain surfaces become flat patches. The EPE need not show it, because thin
-# things are few pixels.
+# A step of the map costs smoothness and may save appearance. With a large weight, only those steps remain that save
+# a lot: thin things merge with their background, and plain surfaces become flat patches. The EPE need not show it,
+# because thin things are few pixels.
 # </details>
 #
 # 3. **Explain:** with the pictures in 0-255, why does L1 make up nearly all of the appearance loss?

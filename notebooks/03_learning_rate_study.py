@@ -78,6 +78,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from tqdm import tqdm
 
 from monodepth_nb import figures
@@ -86,6 +87,7 @@ from monodepth_nb.course.results import Record, device_name
 from monodepth_nb.course.verdicts import compare, print_verdicts
 from monodepth_nb.data.motorcycle import motorcycle
 from monodepth_nb.evaluation import disparity_metrics, network_predictor
+from monodepth_nb.losses import MonodepthLoss
 from monodepth_nb.monitoring import TrainingDiverged
 from monodepth_nb.networks import DispResNet
 from monodepth_nb.pretrained import available, cached_features
@@ -95,6 +97,7 @@ profile = choose_profile()
 label = profile.label("Middlebury motorcycle pair")
 record = Record("03_learning_rate_study", profile)
 pair = motorcycle(profile.image_size)
+left, right = (view[None].to(choose_device()) for view in (pair.left, pair.right))
 truth_px = pair.disparity_px.numpy()
 print(f"{label}; device {choose_device()} ({device_name()})")
 
@@ -136,17 +139,18 @@ def run(rate, seed, schedule="constant"):
     seed_everything(seed)
     model = DispResNet(encoder=encoder, width=profile.width)
     config = TrainConfig(epochs=profile.study_epochs, batch_size=1, learning_rate=rate, schedule=schedule, seed=seed)
-    predict, scores = network_predictor(model, profile.image_size), {}
+    predict, rows = network_predictor(model, profile.image_size), []
 
     def watch(step, model):
         if step % EVERY == 0:
-            scores[step] = disparity_metrics(predict(pair), truth_px, pair.focal_px, pair.baseline_m)
+            scores = disparity_metrics(predict(pair), truth_px, pair.focal_px, pair.baseline_m)
+            with torch.no_grad():  # of the same weights as the scores
+                loss = MonodepthLoss()(model(left), left, right).total.item()
+            rows.append({"step": step, "loss": loss, "epe": scores["epe"], "d1_all": scores["d1_all"]})
 
     with cached_features(model):
-        history = fit(model, [pair], config, progress=False, on_epoch=watch)
-    loss = history.set_index("epoch")["train_total"].rolling(EVERY).mean()  # of the steps since the last score
-    trace = pd.DataFrame.from_dict(scores, orient="index")[["epe", "d1_all"]].assign(loss=loss)
-    return trace.rename_axis("step").reset_index(), predict(pair)
+        fit(model, [pair], config, progress=False, on_epoch=watch)
+    return pd.DataFrame(rows), predict(pair)
 
 
 # %%
@@ -189,7 +193,7 @@ for metric in ("loss", "epe"):
 
 # %% [markdown]
 # Have the runs arrived? The next cell prints by how much loss and error fell in the last fifth of the steps. A rate
-# whose numbers still fall is not slower at making good maps; it has not finished.
+# whose numbers still fall has not finished: its last map does not show how good its maps can become.
 
 # %%
 late = traces[traces["step"] >= 0.8 * profile.study_epochs].groupby(["arm", "seed"], sort=False)[["loss", "epe"]]
@@ -233,8 +237,9 @@ for seed, runs in traces.groupby("seed"):
 print("at the loss that both reach:", compare(pd.DataFrame(equal), "1e-3", "1e-4", "epe"))
 
 # %% [markdown]
-# The rank correlation within single runs says the same without comparing rates: near $+1$, the map improves whenever
-# the loss falls; near or below 0, the loss has stopped telling.
+# Now within single runs, without comparing rates, the rank correlation of loss and error: near $+1$, the map
+# improves whenever the loss falls; near or below 0, the loss says nothing about the map. A value near $+1$ is weak
+# evidence, because loss and error both fall in any training that works. A low value would be a warning.
 
 # %%
 within = traces.groupby(["arm", "seed"], sort=False)[["loss", "epe"]].corr("spearman")["loss"].xs("epe", level=-1)
@@ -244,21 +249,22 @@ for rate, values in within.groupby("arm", sort=False):
 
 # %% [markdown]
 # ## The maps
-# Brighter is nearer. Look for the spokes and the gap between the wheel and the frame.
+# Brighter is nearer. The four rates show the map of their last seed; 1e-2 runs once, with seed 0. Look for the
+# spokes and the gap between the wheel and the frame.
 
 # %%
 try:
     trace, maps["1e-2"] = run(1e-2, seed=0)
     print(f"1e-2: loss {trace['loss'].iloc[-1]:.2f}, EPE {trace['epe'].iloc[-1]:.1f} px, one run")
-except TrainingDiverged as error:
+except (TrainingDiverged, ValueError) as error:  # the latter: weights that are no numbers
     print("1e-2:", error)
 title = f"Map by learning rate, {profile.study_epochs} steps"
 record.figure("maps", figures.map_grid(pair.left, maps, truth_px, label, title))
 
 # %% [markdown]
 # ## The verdict on C4
-# Its two halves are judged apart, seed by seed: the same seed starts both rates from the same weights. *Undecided*
-# means that the 95 % interval of the mean difference includes zero.
+# Its two halves are judged apart, after equally many steps and seed by seed: the same seed starts both rates from
+# the same weights. *Undecided* means that the 95 % interval of the mean difference includes zero.
 
 # %%
 print_verdicts(record, "C4a", "C4b")
@@ -269,7 +275,9 @@ print_verdicts(record, "C4a", "C4b")
 # quarter after 80 %. *cosine* rises for the first sixth and then falls smoothly to 0. A high rate gets far; the low
 # rate at the end lets the weights settle.
 #
-# **Hypothesis.** From the highest rate, both end at a lower loss and a better map than the constant rate.
+# **Hypothesis.** Starting at 1e-3, both end at a lower loss and a better map than the constant rate. (In equally
+# many steps a schedule also travels less far. If the constant run has not arrived, the schedule may lose for this
+# reason alone.)
 
 # %%
 scheduled = [final[final["arm"] == "1e-3"].assign(arm="constant")]
@@ -286,9 +294,9 @@ for metric in ("loss", "epe"):
 # > **Recap**
 # > - A final loss mixes two things: how far a run has come, and what a loss is worth. Curves *along* the run separate
 # >   them.
-# > - Compare rates seed by seed. Seeds share their initial weights, so their paired differences are smaller than the
-# >   spread within one rate.
-# > - A metric decides, not the eye: the project's runs were scored against nothing (Bug 5).
+# > - Compare rates seed by seed. Runs of one seed start from the same weights, so the difference of two such runs
+# >   often varies less than the runs of one rate do.
+# > - A metric decides, not the eye: the project compared its maps with no ground truth (Bug 5).
 #
 # **What this does not show.** This is one pair, scored on itself, with one encoder. It says nothing about unseen
 # pictures, which are the subject of notebook 04. The best rate may differ for a network trained from scratch.
@@ -298,8 +306,8 @@ for metric in ("loss", "epe"):
 #
 # <details><summary>Solution</summary>
 #
-# A tenth of the rate moves the weights about a tenth of the way, so look up 1e-4 at a tenth of the steps. Adam's first
-# steps are the exception: they do not wait for the gradient to grow.
+# A tenth of the rate moves the weights about a tenth as far. So a first guess is the loss of 1e-4 after a tenth of
+# the steps. It is only a guess, because the two runs do not follow exactly the same path.
 # </details>
 
 # %%
@@ -314,7 +322,7 @@ my_loss = None
 # <details><summary>Solution</summary>
 #
 # Give `run` a parameter `epochs=profile.study_epochs` and pass ten times as many for 1e-4. If rate times steps were
-# all that counts, ten times would do. It is an upper bound: large steps waste way by going back and forth.
+# all that counts, ten times would do. Perhaps fewer are enough, because large steps partly undo each other.
 # </details>
 #
 # 3. **Explain:** why did the course project's losses (19 to 51) say so little?

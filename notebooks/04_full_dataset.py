@@ -133,10 +133,11 @@ print(f"{len(data.train)} training pairs, {len(data.validation)} validation pair
 
 # %% [markdown]
 # ## From the network's answer to metres
-# The network answers in *fractions of the image width*. Three steps lead to metres: times the width in pixels; focal
-# length **in pixels of that same picture** times the baseline in metres; divide. A picture of half the width has half
-# the disparity *and* half the focal length, so the metres stay. Without focal length and baseline there are none.
-# (0.54 m is the paper's convention for KITTI; its calibration says 0.5327 m.)
+# The network answers in *fractions of the image width*. Times the width in pixels, that is the disparity in pixels.
+# Depth is the focal length, **in pixels of that same picture**, times the baseline in metres, divided by this
+# disparity. A picture of half the width has half the disparity *and* half the focal length, so its depth is the
+# same. Without focal length and baseline there is no depth in metres. (0.54 m is the paper's convention for KITTI;
+# KITTI's calibration says 0.5327 m.)
 
 # %%
 fraction, width_px, focal_px, baseline_m = 0.04, 1242, 721.5377, 0.54
@@ -162,8 +163,10 @@ for times in (1, 1 / 2):
 # One departure from the paper: a pixel that points out of the other picture is compared with that picture's edge
 # (`padding="border"`), not with black, which would pull the strip along the border towards disparity 0.
 #
-# **Hypothesis.** Pretraining on pictures without any depth saves time: in the scratch network's minutes, the ImageNet
-# network gets further.
+# **Hypothesis.** In the scratch network's minutes, the ImageNet network gets further. This compares two networks as
+# one would choose them, not pretraining alone: their encoders, widths, learning rates and padding may differ too.
+# And when the scratch network has finished its schedule, the ImageNet network is in the middle of its own. Notebook
+# 05 compares one encoder with and without pretraining.
 
 
 # %%
@@ -212,8 +215,8 @@ def train(name, build, epochs, watched, **changes):
 
 
 # %% [markdown]
-# Three test streets will be looked at. They are chosen by what stands in them, cars, trees and poles, before any
-# network has seen them.
+# Three test streets will be looked at. They are chosen before any network has seen them: those with
+# much of all three, cars, trees and poles. (Where classes are unknown, as on KITTI, the first three.)
 
 
 # %%
@@ -261,14 +264,18 @@ print(f"after {spent / 60:.1f} minutes: from scratch AbsRel {scratch_history['ab
 print(f"ImageNet {meanwhile.iloc[-1]:.3f}" if len(meanwhile) else "ImageNet not yet scored")
 for name, rows in histories.items():
     gap = rows["validation_total"].iloc[-1] - rows["train_total"].iloc[-1]
-    print(f"{name}: validation loss minus training loss at the end: {gap:+.3f} (above 0: learning by heart)")
+    print(f"{name}: validation minus training loss at the end {gap:+.3f}; the larger, the more was learnt by heart")
 
 # %% [markdown]
 # ## Scores on streets it has never seen
-# The rows: the *pixel mean*, which knows the training truth and no picture. Both networks, *post-processed*: the
-# mirrored picture is predicted too, its map mirrored back, and both are joined (below); the ImageNet network is *the
-# network* from here on. *Semi-global matching* sees **both** views and has learnt nothing: it measures. Its holes
-# are filled with the farther neighbour.
+# The rows of the table:
+#
+# - the *pixel mean* knows the truth of other scenes and sees no picture;
+# - both networks are *post-processed*: the mirrored picture is predicted too, its map is mirrored back, and the two
+#   maps are joined (details below). From here on, *the network* is the ImageNet network; *plain* is without
+#   post-processing;
+# - *semi-global matching* sees **both** views, at the network's picture size, and has learnt nothing. Its holes are
+#   filled with the farther neighbour.
 
 
 # %%
@@ -295,15 +302,19 @@ print(f"protocol {protocol!r}, see evaluation.py; {len(data.test)} scenes")
 summary.round(3)
 
 # %% [markdown]
-# Means hide that some streets are hard for everyone. So compare street by street: the difference of two methods on the
-# same picture, and its 95 % interval, from drawing the streets again, with replacement, 2,000 times.
+# Means hide that some streets are hard for every method. So compare street by street: take the difference of two
+# methods on the same picture, and the mean of these differences. Its 95 % interval is a *bootstrap*: draw as many
+# streets from the test streets with replacement, take their mean, repeat it 2,000 times, and keep the middle 95 %
+# of the means.
 
 
 # %%
 def difference(values):
     """Of values per scene: mean and bootstrap interval."""
     values = np.asarray(values)[np.isfinite(values)]
-    return Difference(values.mean(), *bootstrap_interval(values), len(values), "scenes")
+    few = len(values) < 8  # the bootstrap of a few values promises too much
+    interval = (-np.inf, np.inf) if few else bootstrap_interval(values)
+    return Difference(values.mean(), *interval, len(values), "scenes")
 
 
 def keep(experiment, metric, found):
@@ -325,8 +336,8 @@ for ours, other in (
 
 # %% [markdown]
 # ## Look before you trust a mean
-# Does a car have an outline, a tree its crown, a pole its thin line? The colours are logarithmic: one step of colour is
-# one factor of distance, near and far. In the map of matching, grey is where it found no match.
+# Do cars have outlines, trees crowns, and are poles thin lines? The colour scale is logarithmic: equal steps of
+# colour are equal *ratios* of distance, near and far. In the map of matching, grey is where it found no match.
 
 
 # %%
@@ -395,16 +406,17 @@ print(f"{animation.name}: {len(chosen)} frames, {animation.stat().st_size / 1e6:
 #
 # $$ y - y_{horizon} = \frac{f\,H}{Z} $$
 #
-# pixels below the horizon ($H$ is the camera's height above the road). On real roads both always agree, so no test set
-# can tell which one a network reads. [Van Dijk and de Croon (2019)](https://arxiv.org/abs/1905.07005) pasted cars into
-# photographs where they disagree. We own a renderer, so we can do it in three dimensions: one car at a time, on
-# streets without other cars.
+# pixels below the horizon ($f$: focal length in pixels, $H$: the camera's height above the road, $Z$: the distance
+# of the car). On flat roads both cues agree, so an ordinary test set cannot tell which one a network reads.
+# [Van Dijk and de Croon (2019)](https://arxiv.org/abs/1905.07005) pasted cars into photographs so that the cues
+# disagree. The streets here are rendered, so we can do it in three dimensions: one car at a time, on streets
+# without other cars.
 #
 # - **lift** it by $h$ off the road. It is as far and as large as before, but by its *position* it is at
 #   $Z\,H/(H-h)$;
 # - **scale** it by $s$. It touches the road where it did, but by its *size* it is at $Z/s$;
 # - **pitch** the camera up by $\alpha$. Everything slides down together, horizon and all. By the *row alone* the car is
-#   at $Z/(1+Z\tan\alpha/H)$; who looks for the horizon is not fooled;
+#   at $Z/(1+Z\tan\alpha/H)$; a network that looks for the horizon is not misled;
 # - take its **shadow** away.
 
 # %%
@@ -421,8 +433,9 @@ panels += [figures.disparity_panel(predict(sample), "predicted") for sample in c
 record.figure("moved_cars", figures.grid(panels, len(cars), f"The same car, 11 m ahead\n{label}"))
 
 # %% [markdown]
-# **Hypothesis.** A network learns whatever is easiest and reliable. The row of a car's wheels is both: one look at the
-# edge between car and road. Its size takes knowledge of what a car is.
+# **Hypothesis.** A network learns the cue that is both easy and reliable. The row of a car's wheels is: it takes
+# only the edge between car and road. Its size takes knowledge of what a car is. So position is followed by more
+# than half, size by less than half.
 
 # %%
 START_M = 12.0
@@ -473,9 +486,10 @@ plt.close(fig)
 record.figure("what_it_looks_at", fig)
 
 # %% [markdown]
-# A dashed line that the blue one follows is a cue that the network reads; a blue line that stays level is a cue that it
-# ignores. As a number: if the cue says "twice as far", by which power of two does the prediction grow? 0 %: ignored,
-# 100 %: believed.
+# Where the blue line follows the dashed one, the network reads this cue; where the blue line stays level, it
+# ignores the cue. As a number, the slope of one against the other on logarithmic axes: at 100 % the prediction
+# doubles when the cue says "twice as far", at 0 % it does not change. The band is one standard deviation over the
+# streets.
 
 
 # %%
@@ -498,15 +512,17 @@ interval = f"95 % interval {farther.low:+.0f} to {farther.high:+.0f} %"
 print(f"without its shadow the same car is predicted {farther.mean:+.0f} % farther away, {interval}")
 
 # %% [markdown]
-# **Reading.** A network that follows position more than size puts a floating car far away, and a dwarf of a car where
-# it is. That is not stupid: on every road that it has seen, the row was right. But it says what will go wrong:
-# the camera's height and pitch must stay what they were, and what does not stand on the road has no row to read.
+# **Reading.** A network that follows position more than size places a floating car too far away, and a miniature
+# car where it really stands. On the roads that it was trained on, this was right. But such a network will fail when
+# the camera's height or pitch changes, and on things that do not stand on the road. All cars here are rendered; a
+# network trained on KITTI has never seen such pictures, so its result says less.
 #
 # ## What is hard, at equal distance? (claim C7)
-# Near things have large disparities, hence large errors in pixels. So a region's mean error says first how *near* it
-# is. The fair question: is the error on lane paint larger than on plain road **at the same distance**, in the same
-# street? Pixels are compared only within the same tenth of distance: paint with plain road, what shines with what
-# belongs to the same class and does not, every class with everything else.
+# Near things have large disparities, hence large errors in pixels. So a region's mean error says first how *near*
+# it is. The fair question: is the error on lane paint larger than on plain road **at the same distance**, in the
+# same street? Pixels are compared only with pixels of the same street whose distance is the same within 10 %: lane
+# paint with plain road, shiny surfaces with other surfaces of the same class, every class with everything else.
+# These are several comparisons, so one interval may miss 0 by chance. C7 counts an error as larger from 0.05 px on.
 
 
 # %%
@@ -553,7 +569,8 @@ if "classes" in tests[0]:
     print_verdicts(record, "C7a", "C7b")
 
 # %% [markdown]
-# And the usual table, by true distance: errors in pixels are those of near things, relative errors those of far ones.
+# And the usual table, by true distance. In pixels the error is usually largest for near things, relative to the
+# distance for far ones.
 
 # %%
 compared = {name: predictors[name] for name in ("pixel mean", "network")}
@@ -562,9 +579,10 @@ by_method(error_by_distance, compared, data.test)[columns].unstack("method", sor
 
 # %% [markdown]
 # ## The strip that only one camera saw
-# Along the left border of the left view there is nothing in the right view to match, so one pass guesses there. The
-# mirrored picture has its unseen strip on the other side. *Post-processing* takes the leftmost 5 % of the map from the
-# mirrored pass, the rightmost 5 % from the plain one, and their mean between.
+# What lies along the left border of the left view is outside the right view. There the training had nothing to
+# match, so the network guesses. In the mirrored picture this strip is at the other border. *Post-processing* takes
+# the leftmost 5 % of the map from the mirrored picture, the rightmost 5 % from the plain one, and the mean of both
+# from 10 to 90 %, with a gradual change between.
 
 
 # %%
@@ -590,10 +608,11 @@ record.figure("error_by_strip", fig)
 
 # %% [markdown]
 # ## Next to the literature
-# These methods learnt from 29,000 KITTI pairs (K). The first was scored on the 200 labelled images of KITTI 2015 by the
-# protocol "monodepth"; the last two on another split (see *source*). Our rows are to be compared with them only if the
-# data are KITTI and the protocol is that one. On rendered streets they are other scenes, fewer pairs, a smaller
-# network, and D1 is far more lenient: 3 px of a picture 256 px wide are 14.6 px of a KITTI picture.
+# These methods learnt from tens of thousands of KITTI pairs (K). The first, trained on 29,000, was scored on the
+# 200 labelled images of KITTI 2015 by the protocol "monodepth". The last two used another split (see *source*), so
+# only the first can be compared with our rows, and only if our data are KITTI and the protocol is that one. On
+# rendered streets the scenes are others, the pairs fewer, the network smaller, and D1 is far more lenient: 3 px of
+# a picture 256 px wide correspond to 14.6 px of a KITTI picture.
 
 # %%
 print(f"our rows above: {data.label}, protocol {protocol!r}")
@@ -631,12 +650,12 @@ print(
 
 # %% [markdown]
 # > **What was learnt**
-# > - Pairs alone, without one depth label, teach a network to see depth in one picture. Whether it does is decided
-# >   against a baseline that sees none, street by street, with an interval.
-# > - Matching sees both views and remains the better measurement; the network needs only one.
-# > - It reads a car's distance from where the car touches the road. A score on streets where all cues agree
-# >   cannot show that; an experiment that sets cue against cue can.
-# > - "Harder" has to be asked at equal distance; an error in pixels says first how near something is.
+# > - Whether pairs alone teach a network to see depth in one picture is decided against a baseline that sees no
+# >   picture, street by street, with an interval.
+# > - Matching needs both views, the network only one. The table above says what that costs.
+# > - Which cue tells the network a car's distance cannot be seen from a score on streets where all cues agree. An
+# >   experiment that sets cue against cue shows it; its result is printed above.
+# > - "Harder" has to be asked at equal distance, because an error in pixels says first how near something is.
 # >
 # > **What this does not show.** Test streets are new but of the same kind as the training streets. One training: the
 # > intervals are over test streets, not over seeds.
@@ -645,22 +664,25 @@ print(
 # > does. What makes a few *real* pairs work is in `docs/results.md`.
 #
 # ## Exercises
-# 1. **Predict:** the network gets mirrored test pictures, and its maps are mirrored back. What happens to AbsRel?
+# 1. **Predict:** the network gets mirrored test pictures, and its maps are mirrored back, without post-processing. What
+#    happens to AbsRel?
 
 # %%
 # Check yourself: put your guess, a factor, in place of None (1: no change).
 my_factor = None
 if my_factor is not None:
-    flipped = [best(type(s)(s, name=f"{s.name}, mirrored", left=s.left.flip(-1)))[:, ::-1] for s in tests]
+    plain = predictors["network, plain"]
+    flipped = [plain(type(s)(s, name=f"{s.name}, mirrored", left=s.left.flip(-1)))[:, ::-1] for s in tests]
     answers = dict(zip((s.name for s in tests), flipped, strict=True))
-    mirrored = evaluate(lambda sample: answers[sample.name], tests, protocol)["abs_rel"].mean()
-    print(f"your guess {my_factor}, measured {mirrored / summary.loc['network', 'abs_rel']:.2f}")
+    mirrored, usual = (evaluate(p, tests, protocol)["abs_rel"].mean() for p in (lambda s: answers[s.name], plain))
+    print(f"your guess {my_factor}, measured {mirrored / usual:.2f}")
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# Little. Training mirrored half of its pairs, and post-processing joins both maps anyway. Only the strips at the two
-# borders trade places.
+# Little: the factor is near 1, because training mirrored half of its pairs. *With* post-processing it is exactly 1:
+# that step predicts the picture and its mirror image and joins both maps by a rule that treats left and right alike,
+# so a mirrored input only exchanges the two maps.
 # </details>
 #
 # 2. **Change one line:** in which row of the picture does the network expect the horizon? Let it see the one-car
@@ -676,17 +698,19 @@ print(f"{degrees}° up: predicted {predicted:.1f} m, true {true:.1f} m")
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# Training pitched the camera by about half a degree at random, so small angles are familiar: the network compares row
-# and horizon, at least in part. Beyond, it has never seen the road's end so high or so low, and falls back on the
-# row.
+# Rendered streets pitch the camera at random, by half a degree (standard deviation), so only small angles are
+# familiar. There the network can compare row and horizon. Beyond, it has never seen the horizon so high or so low.
+# If it then reads the row alone, as though the horizon had not moved, the car comes out too near when the camera
+# turns up.
 # </details>
 #
 # 3. **Explain**, a detective story: the first line below is the scratch network's mean error in the lowest row of
-#    pixels, in the one above, and ten rows above. It is all road. The network pads with zeros, as published. In the
-#    second line nothing but the padding is changed, without training. Predict both lines first, then explain them.
+#    pixels, in the one above, and in the tenth from below; positive means too near. These rows are mostly road. The
+#    network pads with zeros, as published. The other two lines change nothing but the padding, without training:
+#    first at full size only, then everywhere. Predict all three lines, then explain them.
 
 # %%
-# Check yourself: the scratch network's mean error in the last row, the one above, and ten rows above.
+# Check yourself: the scratch network's mean error in the last row, the one above, and the tenth from below.
 changed = copy.deepcopy(scratch)
 finest = [layers[-1] for layers in (changed.decoder.upconvs, changed.decoder.iconvs, changed.decoder.heads)]
 for padding, parts in {"zeros": [], "edge, full size": finest, "edge, everywhere": [changed]}.items():
@@ -694,15 +718,16 @@ for padding, parts in {"zeros": [], "edge, full size": finest, "edge, everywhere
         layer.padding_mode = "replicate"  # repeats the edge instead of zeros
     padded = network_predictor(changed, profile.image_size)
     errors = [padded(sample) - sample.disparity_px.numpy() for sample in tests]
-    print(f"{padding:18s}", *(f"row {row}: {np.nanmean([e[row] for e in errors]):+.2f} px" for row in (-1, -2, -10)))
+    means = {row: np.nanmean(np.concatenate([error[row] for error in errors])) for row in (-1, -2, -10)}
+    print(f"{padding:18s}", *(f"row {row}: {mean:+.2f} px" for row, mean in means.items()))
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# For the last row a third of each 3x3 kernel's inputs are zeros, which no row above ever sees. What the second line
-# changes there, without one step of training, is due to zeros in the three convolutions of the full-size level.
-# How much that is differs from training to training. Repeating the edge everywhere is another matter: zeros tell a
-# network where the border is, and a road's depth follows from the row
+# In the last row, a third of the inputs of each 3x3 convolution are zeros; the rows above have none from below at
+# that level. What the second line changes there is due to the zeros in the three convolutions of the full-size
+# level. How much that is differs from training to training. Repeating the edge everywhere is another matter: zeros
+# tell a network where the border is, and a road's depth follows from the row
 # ([Islam et al. 2020](https://arxiv.org/abs/2001.08248) measured how much position networks read from their padding).
 # That is why the ImageNet network was built with `edges="replicate"`, which changes only the two finest levels.
 # </details>

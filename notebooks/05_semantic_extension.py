@@ -151,9 +151,10 @@ record.figure("segmenter", segmentation_figure(street.left, street.classes, pred
 
 # %% [markdown]
 # ## One architecture, four kinds of knowledge
-# Every network below is the same: a frozen EfficientNet-Lite0 as the encoder, and a decoder that is trained by the
-# appearance loss. Only the *frozen weights* differ, so a difference between two arms is a difference in what their
-# features know. With the same seed, three of the four start from the same decoder weights.
+# Every network below has a frozen EfficientNet-Lite0 as its encoder and a decoder that is trained by the loss of
+# notebook 02. In the first three arms only the *frozen weights* differ, and with the same seed their decoders start
+# from the same weights. So a difference between them is a difference in what their features know. The fourth arm
+# adds the class map to the features; its decoder has a few more input channels and so starts from other weights.
 #
 # | arm | the encoder knows |
 # |---|---|
@@ -162,9 +163,9 @@ record.figure("segmenter", segmentation_figure(street.left, street.classes, pred
 # | semantic | the same, then the classes of streets |
 # | true classes | ImageNet's features, plus the *true* class of every pixel: perfect semantics |
 #
-# The last arm is the **ceiling**. If even the true class map does not help, no segmenter will, and the question is
-# answered before it is asked. The encoder is frozen in evaluation mode, without gradients, and normalises its own
-# input (Bug 9).
+# The last arm is the **ceiling** for class *labels*: if the true class map adds nothing to ImageNet's features, a
+# predicted one will not either. It is no ceiling for a segmenter's *inner* features, which the semantic arm uses.
+# The encoder is frozen in evaluation mode, without gradients, and normalises its own input (Bug 9).
 
 # %%
 lite0 = partial(DispResNet, encoder="lite0", width=profile.width)
@@ -186,8 +187,8 @@ print(setting, "\narms:", ", ".join(arms))
 # ([monodepth2](https://arxiv.org/abs/1806.01260)). So expect *ImageNet* to beat *random* clearly and *semantic* to
 # beat *ImageNet* by less, most of all on cars and poles, whose outlines the segmenter knows.
 #
-# Frozen features of an unchanged picture never change. So there is no augmentation here, and each picture's features
-# are computed once per training.
+# There is no augmentation here. So a picture never changes, nor do its frozen features, and they are computed only
+# once per training.
 
 
 # %%
@@ -281,7 +282,9 @@ record.figure("differences", fig)
 print_verdicts(record, "C6a", "C6b")
 
 # %% [markdown]
-# C6a asks whether semantic features help at all, C6b whether it is the semantics that helps.
+# C6a compares with random features: do ImageNet's pictures, street pictures and classes help together? C6b compares
+# with ImageNet's features. It leaves two explanations: the classes, or the street pictures that the segmenter was
+# trained on.
 #
 # ## The rigged comparison
 # The course project compared its semantic network with a "pretrained" one. Three bugs decided the outcome:
@@ -333,9 +336,10 @@ record.figure("maps", figures.map_grid(example.left, maps, example.disparity_px,
 
 # %% [markdown]
 # ## The project's first experiment: one pair
-# The project added semantic features to a *trained* encoder: its skips at 1/4 and 1/8 are widened by features of the
-# frozen trunk. *Wide*, as in the project, they outnumber the skips' own channels many times; *projected* by a 1x1
-# convolution first, they do not.
+# Here the encoder is the paper's, trained from scratch. Features of a frozen trunk are joined to its skips at 1/4
+# and 1/8. *Wide*, as in the project, takes them as they are: those of its ResNet-50 had 256 and 3,584 channels,
+# beside the skips' own 64 and 256. *Projected* first reduces them to 64 and 128 channels (times the profile's
+# width) by a 1x1 convolution.
 
 # %%
 one_pair_arms = {
@@ -348,7 +352,8 @@ for join in ("wide", "projected"):
     print(f"{join:10s} channels of the skips at 1/4 and 1/8: {model.encoder.channels[1:3]}")
 
 # %% [markdown]
-# **Hypothesis.** One pair can be learnt by heart with any features, so semantics adds nothing that seeds can tell.
+# **Hypothesis.** One pair can be learnt by heart with any features, so semantics adds little. *Undecided* would not
+# confirm that: a few seeds miss small differences. What counts is how large a gain the interval still allows.
 
 # %%
 pair, rows = motorcycle(profile.image_size), []
@@ -367,10 +372,14 @@ print(compare(one_pair, "semantic", "ImageNet", "epe"))
 
 # %% [markdown]
 # ## The verdicts of the course
-# Computed from the numbers that the five notebooks saved. *Undecided* tells how many more runs would decide; *not
-# tested* means that a number is missing, and the row says which. On Colab every notebook runs on its own machine: run
-# 02 to 04 in this session first (in new cells, `%run 02_single_image_overfit.py` and so on), or set `MONODEPTH_BUILD`
-# to a folder on your Drive in all of them, as notebook 04 shows.
+# Computed from the numbers that the five notebooks saved. *Undecided* tells how many runs in all would decide if
+# mean and spread stayed as they are: a rough guide, right about every second time. Fix the number before you run
+# them; adding runs until the verdict pleases is not a test. *Not tested* means that a number is missing, and the
+# row says which. Each verdict has its own 95 % interval, so among a dozen of them one may be wrong by chance.
+#
+# On Colab every notebook runs on its own machine. Either run 02 to 04 in this session, in new cells right below the
+# set-up cell (`%run 02_single_image_overfit.py` and so on), and then the rest of this notebook. Or set
+# `MONODEPTH_BUILD` to a folder on your Drive in all of them, as notebook 04 shows.
 
 # %%
 table = verdicts(load_results(profile), profile.name)
@@ -395,7 +404,7 @@ else:
 
 # %% [markdown]
 # > **Recap**
-# > - Ask for the ceiling first: what would perfect knowledge be worth?
+# > - Ask for the ceiling first: what would perfect class labels be worth?
 # > - A comparison is fair when one thing differs. Here that is the frozen weights, and nothing else.
 # > - Name the control by what it *is*. The project's "ImageNet" baseline was a random network.
 # > - Seeds that are shared are compared in pairs; an interval that includes zero is a result: *undecided*, and how
@@ -418,14 +427,15 @@ else:
 #
 # <details><summary>Solution</summary>
 #
-# By half of the poles' share of the pixels times their AbsRel: far less than the seeds differ. A gain on a thin class
-# can be real and invisible in the mean over all pixels.
+# By half of the product of the poles' AbsRel and their share of the pixels. Compare that with the spread of the
+# seeds above. A gain on a thin class can be real and still invisible in the mean over all pixels.
 # </details>
 
 # %%
 if "classes" in data.test[0]:
-    share = np.mean([(sample.classes == CLASSES.index("pole")).float().mean() for sample in data.test])
-    print(f"poles cover {share:.1%} of the unseen pictures")
+    measured = [sample.classes[~sample.disparity_px.isnan()] for sample in data.test]  # the sky has no depth
+    share = np.mean([(classes == CLASSES.index("pole")).float().mean() for classes in measured])
+    print(f"poles cover {share:.1%} of the pixels with a depth")
 
 # %% [markdown]
 # 2. **Change one line:** train the ceiling with *random* features and the true class map. Does the class map alone
@@ -433,8 +443,8 @@ if "classes" in data.test[0]:
 #
 # <details><summary>Solution</summary>
 #
-# The cell below. A class map has outlines, but it has lost texture and, inside an object, position. It bounds what
-# perfect *labels* could add to features, not what a network's inner features could.
+# Run the cell below. A class map has outlines but no texture, and it does not say where on an object a pixel lies.
+# So perfect *labels* may add less than the inner features of a network that predicts labels.
 # </details>
 
 # %%

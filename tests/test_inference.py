@@ -302,8 +302,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_predicting(photo):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, network):
     folder = tmp_path_factory.mktemp("run")
-    camera = {"focal_px": 700.0, "baseline_m": 0.5, "width": 1242}
-    run = RunFolder(folder, network, {"image_size": SIZE, "camera": camera, "validation": None}, {})
+    run = RunFolder(folder, network, {"image_size": SIZE, "baseline_m": 0.5, "validation": None}, {})
     history = [{"epoch": 1, "train_total": 1}]
     run.keep_best(history)
     run.write(history)

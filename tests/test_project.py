@@ -1,6 +1,7 @@
 """The promises that the repository makes about itself."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,25 @@ def test_the_command_line_loads_notebook_tools_and_matplotlib_only_for_commands_
 def test_no_module_is_longer_than_330_lines():
     lines = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
     assert {name: count for name, count in lines.items() if count > 330} == {}
+
+
+# ---- What README and docs say ----
+
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / ".github").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_internal_link_leads_to_a_file(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_decimal_of_the_readmes_results_was_printed_by_a_stored_notebook():
+    results = (ROOT / "README.md").read_text().partition("## Results")[2].partition("Real streets")[0]
+    printed = "".join(path.read_text() for path in (ROOT / "notebooks").glob("*.ipynb"))
+    decimals = set(re.findall(r"(?<![\w.])\d+\.\d+", results))
+    assert decimals and {number for number in decimals if number not in printed} == set()
+
+
+def test_the_readme_is_short_enough_to_be_read():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130

@@ -75,7 +75,8 @@ def training_data(args) -> FullSet:
         sample = motorcycle(size)
         warn_of_aspect(sample["disparity_px"].shape, size)
         return FullSet([sample], None, [sample], args.data)
-    data = KittiStereo(streets_of(args, args.scenes, args.streets_seed) if args.data == "streets" else folder_of(args))
+    root = streets_of(args, args.scenes, args.streets_seed) if args.data == "streets" else folder_of(args)
+    data = KittiStereo(root, focal_px=args.focal_px, baseline_m=args.baseline_m)
     if process_rank() == 0:
         check_files(data)
     if args.data not in ("streets", "kitti2015") and process_rank() == 0:
@@ -95,7 +96,8 @@ def folder_of(args) -> Path:
     if args.data == "kitti2015":
         return download_kitti2015(args.data_root)
     if not Path(args.data).is_dir():
-        raise ValueError(f"unknown data {args.data!r}; known: motorcycle, streets, kitti2015, or a folder of pairs")
+        others = "motorcycle, streets, " if hasattr(args, "scenes") else ""
+        raise ValueError(f"unknown data {args.data!r}; known: {others}kitti2015, or a folder of pairs")
     return Path(args.data)
 
 

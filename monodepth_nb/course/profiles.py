@@ -17,7 +17,7 @@ class Profile:
     seeds: int  # repetitions of every comparison
     # 02 single image, 03 learning rates
     single_epochs: int
-    single_schedule: str  # one of training.SCHEDULES
+    single_schedule: str  # one of config.SCHEDULES
     what_if_epochs: int  # of the small what-if experiments
     study_epochs: int
     # 04 full data set, 05 semantic extension
@@ -27,7 +27,7 @@ class Profile:
     full_epochs: int
     scratch_epochs: int  # of the paper's own network in 04, a third of that
     full_learning_rate: float
-    full_schedule: str  # one of training.SCHEDULES
+    full_schedule: str  # one of config.SCHEDULES
     full_width: float  # multiplies the channel counts of the decoder on the pretrained encoder
     full_encoder_rate: float | None  # learning rate of that encoder; None: frozen, as in the course project
     segmenter_epochs: int

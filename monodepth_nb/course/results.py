@@ -39,11 +39,12 @@ class Record:
         self.notebook, self.profile = notebook, profile
         self.folder = BUILD / profile.name
         self.started = time.perf_counter()
+        self.code = code_behind(notebook, profile, loaded=True)  # now: the files may be edited while they run
         self.rows: list[dict] = []
 
     def add(self, experiment: str, data: str, seed: int = 0, **metrics: float) -> None:
         """Add the numbers of one run to the notebook's table."""
-        row = {"notebook": self.notebook, "code": code_behind(self.notebook, self.profile, loaded=True)}
+        row = {"notebook": self.notebook, "code": self.code}
         row |= {"profile": self.profile.name, "data": data, "experiment": experiment, "seed": seed}
         self.rows += [row | {"metric": name, "value": float(value)} for name, value in metrics.items()]
         self.folder.mkdir(parents=True, exist_ok=True)

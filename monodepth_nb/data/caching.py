@@ -49,10 +49,11 @@ class CachedRows:
     def share(self) -> None:
         """Move the rows to shared memory, all at once. If they do not fit there, keep none."""
         # Linux has shared memory in /dev/shm, of which containers often get 64 MB; batches of workers need some too.
-        free = shutil.disk_usage("/dev/shm").free // 2 if os.path.isdir("/dev/shm") else self.size_bytes
+        free = shutil.disk_usage("/dev/shm").free // 2 if os.path.isdir("/dev/shm") else None
         if self.rows.is_shared():
             return
-        if self.fits(free // local_processes(), "Use no workers, or give the container a larger /dev/shm."):
+        remedy = "Use no workers, or give the container a larger /dev/shm."
+        if free is None or self.fits(free // local_processes(), remedy):
             self.rows.share_memory_()
             self.known.share_memory_()
         else:

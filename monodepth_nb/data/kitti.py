@@ -28,7 +28,7 @@ from monodepth_nb.data.transforms import resize
 # Focal length of the rectified cameras, which were calibrated and cropped anew on each recording day.
 FOCAL_PX_BY_WIDTH = {1242: 721.5377, 1241: 718.856, 1238: 718.3351, 1226: 707.0912, 1224: 707.0493}
 KITTI_HEIGHTS = range(370, 377)
-KITTI_BASELINE_M = 0.54
+KITTI_BASELINE_M = 0.5327  # as calibrated; by recording day 0.5323 to 0.5372
 # First and last training scene of KITTI 2015 drives, which must not be split: neighbours are often a second apart.
 KNOWN_DRIVES = ((2, 3), (4, 6), (7, 12), (13, 17), (18, 21), (22, 33), (34, 42), (151, 154), (157, 160))
 
@@ -67,7 +67,7 @@ class KittiStereo(Dataset):
         self.pairs = find_pairs(Path(root), subset)
         self.folder, _, self.left, self.right = self.pairs
         if alone := [name for name in self.left if name not in self.right]:
-            problem = f"{self.left[alone[0]]} has no right view of that name, nor have {len(alone) - 1} others"
+            problem = f"{len(alone)} left views have no right view of their name, such as {self.left[alone[0]]}"
             raise FileNotFoundError(f"{problem}: add the right views, or remove the left ones")
         # Files by folder, then by name: the disparity, and the other maps of rendered streets.
         self.maps = {"disparity": self.labels(truth)} if truth else {}
@@ -84,7 +84,7 @@ class KittiStereo(Dataset):
             raise FileNotFoundError(f"{self.folder} has no {truth!r} truth, {expected}: pass another truth, or None")
         if unexpected := [name for name in missing if scene_and_frame(name)[1] != "11"]:
             count = f"{len(files) - len(missing)} of {len(files)} pairs of {self.folder} have {truth!r} truth"
-            warnings.warn(f"{count}; {unexpected[0]} and the others are left out", stacklevel=3)
+            warnings.warn(f"{count}; left out: {first_few(unexpected)}", stacklevel=3)
         return {name: file for name, file in files.items() if file}
 
     def __len__(self) -> int:
@@ -129,9 +129,13 @@ class KittiStereo(Dataset):
             return Calibration(FOCAL_PX_BY_WIDTH[width], KITTI_BASELINE_M), assumed
         return Calibration(math.nan, math.nan), "unknown, so nothing is in metres: pass focal length and baseline"
 
+    def first_camera(self) -> tuple[Calibration, str]:
+        """`camera` of the first pair."""
+        return self.camera(self.names[0], picture_header(self.left[self.names[0]])[0])
+
     def camera_note(self) -> str:
         """The camera of the first pair and where it comes from, in one line."""
-        camera, source = self.camera(self.names[0], picture_header(self.left[self.names[0]])[0])
+        camera, source = self.first_camera()
         values = f"focal length {camera.focal_px:g} px, baseline {camera.baseline_m:g} m, "
         return f"camera of {self.names[0]}: {'' if math.isnan(camera.focal_px) else values}{source}"
 
@@ -142,6 +146,10 @@ class KittiStereo(Dataset):
         if self.folder.name == "testing":
             return {}
         return read_drives(mapping) if mapping.is_file() else known_drives()
+
+
+def first_few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
 def truth_kinds(data: KittiStereo) -> list[str]:

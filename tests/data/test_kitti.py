@@ -161,7 +161,7 @@ def test_the_camera_is_the_callers_else_of_the_calibration_file_else_of_the_widt
         return camera.focal_px, camera.baseline_m
 
     write_pair(tmp_path / "training", "000000_10")
-    assert camera() == (focal_px, 0.54)
+    assert camera() == (focal_px, 0.5327)
     write_calibration(tmp_path / "training")
     assert camera() == (700, pytest.approx((44.85728 + 339.5242) / 700))
     assert camera(**CAMERA) == (100.0, 0.5)
