@@ -35,9 +35,10 @@ smoke: $(STAMP)
 notebooks: $(STAMP)
 	$(BIN)/python -m monodepth_nb reproduce --commit
 
-# make colab REPO=https://github.com/OWNER/NAME  writes badges and the clone address into README and notebooks
+# make colab [REPO=https://github.com/OWNER/NAME]  writes badges and the clone address into README and notebooks;
+#                                                  without REPO, those of git's remote "origin"
 colab: $(STAMP)
-	$(BIN)/python -m monodepth_nb colab "$(REPO)"
+	$(BIN)/python -m monodepth_nb colab $(REPO)
 
 $(STAMP): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

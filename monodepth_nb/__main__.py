@@ -29,7 +29,6 @@ from monodepth_nb.training import TrainConfig, fit, seed_everything
 
 WRONG_USE = (ValueError, OSError, CheckpointError)
 FAILURES = (TrainingDiverged, OutOfMemory, WeightsUnavailable, DownloadError)
-INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,9 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
             error = type(error)(f"cannot use {error.filename} ({error.strerror}): choose another file or folder")
         print(f"{PARSER.prog}: error: {with_options(str(error), args)}", file=sys.stderr)
         return 2 if isinstance(error, WRONG_USE) else 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as reason:
+        print(f"interrupted {reason}".strip(), file=sys.stderr)
+        return 130  # the exit status that shells give to Ctrl-C
 
 
 CHECKPOINT = dict(metavar="CHECKPOINT", help="run folder (its best.pt), .pt file of a run, or exported .onnx file")
@@ -85,6 +84,7 @@ def device_of(args) -> torch.device:
     *map(config_option, fields(TrainConfig)),
     *SCENES,
     option("--rendered", type=int, default=0, help="streets to render and train on as well, with few-pairs"),
+    option("--no-validation", action="store_true", help="train on all pairs and hold none out to choose or score with"),
     option("--no-pair-check", action="store_true", help="train even if all pairs looked at are no stereo pairs"),
     option("--no-augmentation", action="store_true", help="do not augment the pairs"),
     option("--start-from", metavar="CHECKPOINT", help="train this network further; its options and --size are its own"),
@@ -98,7 +98,7 @@ def device_of(args) -> torch.device:
     *CAMERA,
     option("--run-dir", default="runs/train", help="folder for checkpoints, history, scores and figures"),
 )
-def train(args) -> int:
+def train(args) -> None:
     """`torchrun --nproc-per-node 2 -m monodepth_nb train ...` shares the work between two processes."""
     from monodepth_nb.course.report import write_run_figures
 
@@ -115,15 +115,11 @@ def train(args) -> int:
             print(f"device: {device}; training pairs: {len(recipe.data)}; run folder: {args.run_dir}")
         history = fit(
             model, recipe.data, config, validation_data=validation, truth_data=data.test, transform=recipe.transform,
-            late_transform=recipe.late_transform, run_dir=args.run_dir, device=device,
-            on_mismatch="refuse",
+            late_transform=recipe.late_transform, run_dir=args.run_dir, device=device, on_mismatch="refuse",
         )  # fmt: skip
-        if len(history) < config.epochs:
-            return INTERRUPTED
         if first:
             write_run_figures(args.run_dir, model, history, recipe.data, data.test)
             print(history.iloc[-1].to_string(float_format="%.4g"))
-    return 0
 
 
 def network_of(args) -> torch.nn.Module:
@@ -290,12 +286,12 @@ def reproduce(args) -> None:
 
 @command(
     "Write the repository's address into the Colab links of README and notebooks.",
-    option("address", metavar="ADDRESS", help="https://github.com/OWNER/NAME"),
+    option("address", metavar="ADDRESS", nargs="?", help="https://github.com/OWNER/NAME; None: that of git's origin"),
 )
 def colab(args) -> None:
     from monodepth_nb.course.colab import set_repository
 
-    for path in set_repository(args.address):
+    for path in set_repository(args.address) or ["nothing: the address is there already"]:
         print(f"wrote {path}")
 
 

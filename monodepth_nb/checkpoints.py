@@ -4,6 +4,7 @@ config.json   settings            last.pt   everything, to resume from
 history.csv   a row per epoch     best.pt   the network at its best epoch
 """
 
+import errno
 import json
 import os
 import time
@@ -48,9 +49,10 @@ def write_whole(path: Path, write) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)  # it may fill the disk
         if isinstance(error, OSError) or "inline_container" in str(error):  # torch.save raises RuntimeError
-            reason = getattr(error, "strerror", None) or "is the disk full?"
-            remedy = "free some space there, or choose another folder"
-            raise OSError(f"{path} cannot be written ({reason}): {remedy}") from error
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            space = not isinstance(error, OSError) or error.errno == errno.ENOSPC
+            remedy = "free some space" if space and "ermission" not in reason else "allow this user to write"
+            raise OSError(f"{path} cannot be written ({reason}): {remedy} there, or choose another folder") from error
         raise
 
 
@@ -114,7 +116,7 @@ class RunFolder:
         state = load(path)
         changes = "; ".join(differences(state["settings"], self.settings, len(state["history"])))
         if changes and on_mismatch == "refuse":
-            remedy = "use what it was made with, or another folder, or delete that one"
+            remedy = "pass another run_dir, or delete this one to start afresh"
             raise CheckpointError(f"{self.folder} holds another run: {changes}: {remedy}")
         if changes:
             print(f"{self.folder}: {changes}: starting afresh; the old run is kept in {move_aside(self.folder)}")
@@ -126,17 +128,11 @@ class RunFolder:
         for name, part in self.parts.items():
             if state[name]:  # a gradient scaler has none where none is needed
                 part.load_state_dict(state[name])
-        self.best_loss = best_loss_of(self.folder, self.settings)
+        if (self.folder / "best.pt").exists():
+            best = load(self.folder / "best.pt", mmap=True)
+            if best["settings"].get("validation") == self.settings["validation"]:  # chosen by the same pairs
+                self.best_loss = to_minimise(best["history"][-1])
         return state["history"]
-
-
-def best_loss_of(folder: Path, settings: dict) -> float:
-    """The loss of best.pt; infinite without one, and if other validation pairs, or none, have chosen it."""
-    if not (folder / "best.pt").exists():
-        return float("inf")
-    state = load(folder / "best.pt", mmap=True)
-    same = state["settings"].get("validation") == settings["validation"]
-    return to_minimise(state["history"][-1]) if same else float("inf")
 
 
 def to_minimise(row: dict) -> float:
@@ -210,8 +206,8 @@ def settings_of(
     frozen = (p.detach().cpu().double().abs().sum().item() for p in model.parameters() if not p.requires_grad)
     arguments = getattr(model, "arguments", None) or {}
     trunk = Path(str(arguments.get("weights", "")).removeprefix("streets:"))
-    settings = asdict(config)
-    settings |= {
+    return {
+        **asdict(config),
         "pairs_per_step": process_count() * config.batch_size,
         "code": code_of("training", "data.kitti", "data.motorcycle", *sorted({m[2] for m in package} - {""})),
         "network": {"class": described(type(model))} | arguments,
@@ -230,7 +226,6 @@ def settings_of(
         "truth": names_of(truth_data) if truth_data else None,
         "baseline_m": baseline_m_of(train_data),
     }
-    return settings
 
 
 def colours(data, count: int = 8) -> list[float]:

@@ -10,10 +10,6 @@ from monodepth_nb.machine import PRECISIONS
 from monodepth_nb.networks import check_option
 
 
-def constant(epoch: int, epochs: int) -> float:
-    return 1.0
-
-
 def halving(epoch: int, epochs: int) -> float:
     """1 for the first 60 % of the training, then 1/2, then 1/4 for the last 20 % (section 4 of the paper)."""
     if 5 * epoch < 3 * epochs:
@@ -30,10 +26,10 @@ def cosine(epoch: int, epochs: int) -> float:
 
 
 # Factor of the learning rate in an epoch, counted from 0, of `epochs`.
-SCHEDULES = {"constant": constant, "halving": halving, "cosine": cosine}
+SCHEDULES = {"constant": lambda epoch, epochs: 1.0, "halving": halving, "cosine": cosine}
 
 
-def option(default, text: str, choices=None):
+def setting(default, text: str, choices=None):
     """A field of `TrainConfig`: its default, its line in `train --help`, and the values it may take."""
     return field(default=default, metadata={"help": text, "choices": choices and tuple(choices)})
 
@@ -48,20 +44,20 @@ class TrainConfig:
     Raises ValueError for values that are out of range or unknown.
     """
 
-    epochs: int = option(50, "passes over the training pairs")
-    batch_size: int = option(8, "pairs per step and process")
-    learning_rate: float = option(1e-4, "of Adam, before the schedule")
-    schedule: str = option("constant", "of the learning rate", SCHEDULES)
-    encoder_learning_rate: float | None = option(None, "of a trainable encoder; None: that of the rest")
-    recipe: str = option("course", "as published, or for a few hundred pairs; chooses the loss as well", RECIPES)
-    padding: str = option("zeros", "what the loss reads beyond the edge of a picture", PADDINGS)
-    seed: int = option(0, "of order, augmentation and dropout")
-    metrics_every: int = option(0, "epochs between scores against ground truth; 0: after the last epoch only")
-    precision: str = option(
+    epochs: int = setting(50, "passes over the training pairs")
+    batch_size: int = setting(8, "pairs per step and process")
+    learning_rate: float = setting(1e-4, "of Adam, before the schedule")
+    schedule: str = setting("constant", "of the learning rate", SCHEDULES)
+    encoder_learning_rate: float | None = setting(None, "of a trainable encoder; None: that of the rest")
+    recipe: str = setting("course", "as published, or for a few hundred pairs; chooses the loss as well", RECIPES)
+    padding: str = setting("zeros", "what the loss reads beyond the edge of a picture", PADDINGS)
+    seed: int = setting(0, "of order, augmentation and dropout")
+    metrics_every: int = setting(0, "epochs between scores against ground truth; 0: after the last epoch only")
+    precision: str = setting(
         "auto", "number format; auto: bf16 or fp16 on CUDA, else fp32; a CPU is slow in fp16", PRECISIONS
     )
-    compile: bool = option(False, "compile network and loss (torch.compile): a slow start, then faster steps")
-    workers: int | None = option(None, "processes that prepare batches; None: chosen by device")
+    compile: bool = setting(False, "compile network and loss (torch.compile): a slow start, then faster steps")
+    workers: int | None = setting(None, "processes that prepare batches; None: chosen by device")
 
     def __post_init__(self):
         for known in fields(self):

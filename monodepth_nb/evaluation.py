@@ -72,25 +72,22 @@ def disparity_metrics(
         true_depth = focal_px * baseline_m / truth
     error_px = np.abs(prediction - truth)
     d1_all = 100 * np.mean((error_px >= 3) & (error_px >= 0.05 * truth))
-    scores = depth_errors(depth, true_depth) | {"epe": error_px.mean(), "d1_all": d1_all}
+    ratio = np.maximum(depth / true_depth, true_depth / depth)
+    scores = {
+        "abs_rel": np.mean(np.abs(depth - true_depth) / true_depth),
+        "sq_rel": np.mean((depth - true_depth) ** 2 / true_depth),
+        "rmse": np.sqrt(np.mean((depth - true_depth) ** 2)),
+        "rmse_log": np.sqrt(np.mean((np.log(depth) - np.log(true_depth)) ** 2)),
+        **{f"a{k}": np.mean(np.where(np.isnan(ratio), np.nan, ratio < 1.25**k)) for k in (1, 2, 3)},
+        "epe": error_px.mean(),
+        "d1_all": d1_all,
+    }
     return {name: float(score) for name, score in scores.items()}
 
 
 def fitting_protocol(size: tuple[int, int]) -> str:
     """The protocol for pictures of a (height, width): the published one for KITTI's."""
     return "monodepth" if size[0] in KITTI_HEIGHTS and size[1] in FOCAL_PX_BY_WIDTH else "metres"
-
-
-def depth_errors(depth: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """The depth scores of `disparity_metrics`, of depths in metres; NaN where these are."""
-    ratio = np.maximum(depth / truth, truth / depth)
-    return {
-        "abs_rel": np.mean(np.abs(depth - truth) / truth),
-        "sq_rel": np.mean((depth - truth) ** 2 / truth),
-        "rmse": np.sqrt(np.mean((depth - truth) ** 2)),
-        "rmse_log": np.sqrt(np.mean((np.log(depth) - np.log(truth)) ** 2)),
-        **{f"a{k}": np.mean(np.where(np.isnan(ratio), np.nan, ratio < 1.25**k)) for k in (1, 2, 3)},
-    }
 
 
 def to_depth_m(disparity_px: np.ndarray, focal_px: float, baseline_m: float) -> np.ndarray:
@@ -105,10 +102,10 @@ def mostly_clamped(depth_m: np.ndarray) -> bool:
     return bool(np.mean((depth_m <= MIN_DEPTH_M) | (depth_m >= MAX_DEPTH_M)) >= 0.9)
 
 
-def warn_of_clamp(what: str, stacklevel: int = 3) -> None:
+def warn_of_clamp(what: str) -> None:
     question = "is the focal length in pixels and the baseline in metres, not millimetres?"
     limits = f"{MIN_DEPTH_M:g} or {MAX_DEPTH_M:g} m, the limits of depth"
-    warnings.warn(f"almost all depths of {what} lie at {limits}: {question}", stacklevel=stacklevel)
+    warnings.warn(f"almost all depths of {what} lie at {limits}: {question}", stacklevel=3)
 
 
 def to_pixels(disparity: Tensor, full_size: tuple[int, int]) -> np.ndarray:
@@ -217,6 +214,10 @@ def predictions(predict, dataset):
 # ---- Tables ----
 
 
+class NoTruth(ValueError):
+    """No pixel of a whole data set has ground truth."""
+
+
 def score_sample(prediction, sample, protocol: str = "metres", pixels=...) -> dict[str, float]:
     """`disparity_metrics` of one sample, or of its `pixels`, a mask; errors name it."""
     prediction, truth = (np.asarray(x)[pixels] for x in (prediction, sample["disparity_px"]))
@@ -251,7 +252,7 @@ def evaluate(predict, dataset, protocol: str = "metres") -> pd.DataFrame:
     predict: sample -> (H, W) disparity in pixels at the ground truth's size, e.g. `network_predictor(...)` or a
              `PixelMeanBaseline`
     The index is the sample's place in `dataset`: a sample without a pixel of ground truth is named and has no row.
-    Raises ValueError if none has.
+    Raises NoTruth if none has.
     """
     rows, blank, clamped = {}, [], 0
     bar = tqdm(predictions(predict, dataset), desc="scoring", unit="image", total=len(dataset), leave=False, delay=2)
@@ -266,7 +267,7 @@ def evaluate(predict, dataset, protocol: str = "metres") -> pd.DataFrame:
     if blank:
         text = f"no pixel has ground truth in {len(blank)} of {len(dataset)} images ({first_few(blank)})"
         if not rows:
-            raise ValueError(f"{text}: nothing can be scored")
+            raise NoTruth(f"{text}: nothing can be scored")
         warnings.warn(f"{text}: these are not scored", stacklevel=2)
     if clamped > len(rows) / 2:
         warn_of_clamp("the ground truth")

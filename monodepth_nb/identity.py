@@ -10,6 +10,7 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import CodeType, FunctionType
 
@@ -31,10 +32,8 @@ def short_hash(content) -> str:
 
 def move_aside(folder: Path) -> Path:
     """Rename `folder` to the first free of NAME_old1, NAME_old2 ...; returns its new path."""
-    n = 1
-    while folder.with_name(f"{folder.name}_old{n}").exists():
-        n += 1
-    return folder.rename(folder.with_name(f"{folder.name}_old{n}"))
+    names = (folder.with_name(f"{folder.name}_old{n}") for n in count(1))
+    return folder.rename(next(name for name in names if not name.exists()))
 
 
 def changed_code(old: dict[str, str], new: dict[str, str]) -> str:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.checkpoints import load_model, write_whole
-from monodepth_nb.data.files import UNREADABLE, deep_pixels, white_value
+from monodepth_nb.data.files import ORIENTATION, deep_pixels, opened, white_value
 from monodepth_nb.data.sample import check_camera
 from monodepth_nb.data.transforms import resize
 from monodepth_nb.evaluation import MAX_DEPTH_M, left_disparity, mostly_clamped, to_depth_m, to_pixels, warn_of_clamp
@@ -54,24 +54,16 @@ def read_photo(path: str | Path) -> Photo:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: check its name")
-    try:
-        with Image.open(path) as image:
-            return prepared(image)
-    except UNREADABLE as error:  # also a small file that claims to be larger than 179 megapixels
-        raise ValueError(f"{path} cannot be read ({error}): convert it to a smaller PNG or JPEG") from error
-
-
-def prepared(image: Image.Image) -> Photo:
-    turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations that exchange width and height
-    full_width = image.height if turned else image.width
-    deep = deep_pixels(image)
-    if deep is not None:
-        white = white_value(image.filename, deep)
-        image = Image.fromarray((deep * (255 / white)).round().astype(np.uint8))
-    image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # JPEG decodes at 1/2, 1/4 or 1/8 in a fraction of the memory
-    image = as_rgb(ImageOps.exif_transpose(image))
-    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
-    return Photo(np.asarray(image, dtype=np.float32) / 255, full_width)
+    with opened(path, remedy="convert it to a smaller PNG or JPEG") as image:  # one may claim to have gigabytes
+        turned = image.getexif().get(ORIENTATION, 1) >= 5
+        full_width = image.height if turned else image.width
+        deep = deep_pixels(image)
+        if deep is not None:
+            image = Image.fromarray((deep * (255 / white_value(path, deep))).round().astype(np.uint8))
+        image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # JPEG decodes at 1/2, 1/4 or 1/8 in a fraction of the memory
+        image = as_rgb(ImageOps.exif_transpose(image))
+        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
+        return Photo(np.asarray(image, dtype=np.float32) / 255, full_width)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -109,23 +101,15 @@ def is_result(path: Path) -> bool:
 # ---- Predicting ----
 
 
-def shipped_network() -> Path:
-    """The checkpoint that comes with the package: a network trained on rendered streets.
-
-    Raises FileNotFoundError if this copy of the package lacks it.
-    """
-    path = Path(str(files("monodepth_nb") / "weights" / "streets.pt"))
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}, the network that ships with the package, is missing: pass --checkpoint")
-    return path
-
-
 def load_network(path: str | Path | None = None, device: torch.device | str = "cpu"):
     """The network of a checkpoint, of a run folder, or of an exported .onnx file; None: the one that is shipped.
 
-    Raises as `shipped_network`, `load_model` and `OnnxNetwork` do.
+    Raises as `load_model` and `OnnxNetwork` do.
     """
-    path = Path(path or shipped_network())
+    shipped = Path(str(files("monodepth_nb") / "weights" / "streets.pt"))
+    if path is None and not shipped.is_file():
+        raise FileNotFoundError(f"{shipped}, the network that ships with the package, is missing: pass --checkpoint")
+    path = Path(path or shipped)
     return OnnxNetwork(path) if path.suffix.lower() == ".onnx" else load_model(path, device)
 
 

@@ -118,13 +118,6 @@ def summed_over_processes(rows: Tensor) -> Tensor:
     return rows.cpu().double()
 
 
-def copy_from_first_process(tensors) -> None:
-    """Give the `tensors` of every process the values of the first one's."""
-    if process_count() > 1:
-        for tensor in tensors:
-            dist.broadcast(tensor, 0)
-
-
 def gathered_from_processes(item) -> list:
     """The `item` of every process, in all of them."""
     items = [item] * process_count()

@@ -34,7 +34,7 @@ def means(rows: Tensor, prefix: str, terms: tuple[str, ...]) -> dict[str, float]
     return {f"{prefix}_{name}": (total[1 + i] / total[0]).item() for i, name in enumerate(terms)}
 
 
-def require_finite(model: nn.Module | None, rows: Tensor, row: dict, run_dir: Path | None) -> None:
+def require_finite(model: nn.Module | None, rows: Tensor, row: dict, run_dir: str | Path | None) -> None:
     """Raise TrainingDiverged unless all losses of an epoch are finite, and the weights too if `model` is given.
 
     The weights matter before they are saved: the last step can spoil them without any loss showing it.
@@ -48,8 +48,8 @@ def require_finite(model: nn.Module | None, rows: Tensor, row: dict, run_dir: Pa
         what = "weights are not finite after the last step"
     else:
         return
-    last = run_dir / "last.pt" if run_dir else None
-    good = f"the last good checkpoint is {last}" if last and last.exists() else "there is no checkpoint"
+    last = Path(run_dir or "", "last.pt")
+    good = f"the last good checkpoint is {last}" if run_dir and last.exists() else "there is no checkpoint"
     raise TrainingDiverged(
         f"{what} of epoch {row['epoch']}, at learning rate {row['learning_rate']:g}; {good}. "
         "Try a third of the learning rate"

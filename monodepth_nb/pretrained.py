@@ -57,7 +57,11 @@ class Trunk(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.ones(len(LEVELS)))
-        body, self.channels = make_lite0(weights) if name == "lite0" else make_resnet(name, weights, dilated)
+        if name == "lite0":
+            body, self.channels = EfficientNetLite0(), [16, 24, 40, 112, 320]
+            load_weights(body, name, weights)
+        else:
+            body, self.channels = make_resnet(name, weights, dilated)
         self.body = body.requires_grad_(trainable)
         self.train()
 
@@ -158,12 +162,6 @@ def make_resnet(name: str, weights: str, dilated: bool) -> tuple[nn.Module, list
     resnet.fc = nn.Identity()
     load_weights(resnet, name, weights)
     return create_feature_extractor(resnet, list(LEVELS)), [64, *(resnet.inplanes // n for n in (8, 4, 2, 1))]
-
-
-def make_lite0(weights: str) -> tuple[nn.Module, list[int]]:
-    network = EfficientNetLite0()
-    load_weights(network, "lite0", weights)
-    return network, [16, 24, 40, 112, 320]
 
 
 def load_weights(network: nn.Module, name: str, weights: str) -> None:

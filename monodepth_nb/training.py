@@ -7,7 +7,6 @@ import os
 import random
 import time
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +21,13 @@ from monodepth_nb import checkpoints
 from monodepth_nb.config import SCHEDULES, TrainConfig
 from monodepth_nb.data.caching import local_processes
 from monodepth_nb.data.loading import make_loader
-from monodepth_nb.evaluation import evaluate, network_predictor
+from monodepth_nb.evaluation import NoTruth, evaluate, network_predictor
 from monodepth_nb.losses import DisparityLoss, MonodepthLoss, check_images
 from monodepth_nb.machine import (
     advice_on_memory,
     autocast,
     autocast_dtype,
     choose_device,
-    copy_from_first_process,
     first_process_first,
     gathered_from_processes,
     process_count,
@@ -168,7 +166,8 @@ class Trainer:
     def validate(self, loader: DataLoader) -> Tensor:
         """The sum of `as_row` over one pass in eval mode, as one row."""
         self.model.eval()
-        copy_from_first_process(self.model.buffers())  # batch-norm statistics: those that are saved
+        for buffer in self.model.buffers() if process_count() > 1 else ():
+            torch.distributed.broadcast(buffer, 0)  # batch-norm statistics: those that are saved
         rows = [as_row(*self.forward(self.objective, batch)) for batch in loader]
         rows = torch.stack(rows) if rows else torch.zeros(1, 3 + len(self.terms), device=self.device)
         return summed_over_processes(rows.sum(dim=0, keepdim=True))
@@ -181,6 +180,7 @@ def score(model: nn.Module, truth_data: Dataset, dtype: torch.dtype = torch.floa
     """`evaluation.evaluate` of a network, which is put in eval mode, at the size of the images of `truth_data`.
 
     The processes share the scenes, and each returns the whole table. dtype: what the network computes in
+    Raises what `evaluate` does; NoTruth only if no process has a scene that can be scored.
     """
     share = Subset(truth_data, range(process_rank(), len(truth_data), process_count()))
     try:
@@ -189,10 +189,11 @@ def score(model: nn.Module, truth_data: Dataset, dtype: torch.dtype = torch.floa
     except Exception as error:  # to be raised in all processes, because they wait for each other
         outcome = error
     outcomes = gathered_from_processes(outcome)
+    tables = [table for table in outcomes if isinstance(table, pd.DataFrame)]
     for error in outcomes:
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not (tables and isinstance(error, NoTruth)):
             raise error
-    return pd.concat(outcomes, ignore_index=True)
+    return pd.concat(tables, ignore_index=True)
 
 
 def mean_scores(model: nn.Module, truth_data: Dataset, dtype: torch.dtype) -> dict[str, float]:
@@ -211,11 +212,6 @@ def worker_count(config: TrainConfig, pairs: int, device: torch.device) -> int:
     if device.type != "cuda" or pairs <= config.batch_size:
         return 0
     return min(8, (os.cpu_count() or 1) // local_processes())  # all cores: this process mostly waits for the GPU
-
-
-def is_due(epoch: int, every: int, epochs: int) -> bool:
-    """Every so many epochs, and after the last; 0: after the last only."""
-    return epoch == epochs or (every > 0 and epoch % every == 0)
 
 
 def fit(
@@ -253,8 +249,10 @@ def fit(
     returns: one row per epoch: epoch (from 1), learning_rate, train_TERM, validation_TERM (per pair), seconds
              (of training), pairs_per_s, and the metrics of the epochs that were scored
 
-    Ctrl-C ends the training after the epoch, with a warning; the rows so far are returned. Within
-    `processes_of_torchrun`, the processes share every batch. Raises TrainingDiverged, OutOfMemory and CheckpointError.
+    Ctrl-C finishes and saves the epoch, then raises KeyboardInterrupt, so that no notebook takes half a training for a
+    result; a second one raises it at once. Within `processes_of_torchrun`, the processes share every batch, and Ctrl-C
+    ends them at once: what came after the last checkpoint, up to two minutes, is lost.
+    Raises TrainingDiverged, OutOfMemory and CheckpointError.
     """
     pairs, device = len(train_data), torch.device(device or choose_device())
     if pairs < process_count():
@@ -280,34 +278,37 @@ def fit(
             history = run.resume(on_mismatch)
         if first:
             run.start()
+        else:
+            run = None
     collapsed, hidden = False, not (progress and first)
     bar = tqdm(total=config.epochs * pairs, initial=len(history) * pairs, unit="pair", disable=hidden)
-    with bar, suppress(KeyboardInterrupt), stop_after_epoch() as stop:
+    with bar, stop_after_epoch() as stop:
         for epoch in range(len(history) + 1, config.epochs + 1):
             # Dropout depends on these two numbers only, so that a resumed run repeats it.
             seed_everything(hash((config.seed, epoch)) % 2**32)
             row, rows = trainer.epoch(epoch, train_loader, validation_loader, bar)
-            require_finite(model if run and first else None, rows, row, run and run.folder)
+            require_finite(model if run else None, rows, row, run_dir)
             if first and not collapsed:
                 collapsed = warn_of_collapse(rows[-1], epoch)
             history.append(row)
-            saves = run and first and (epoch == config.epochs or run.is_due())
-            if run and first:
+            is_last = epoch == config.epochs
+            saves = run and (is_last or run.is_due())
+            if run:
                 run.keep_best(history)
             if saves:
                 run.write(history)
-            if truth_data and is_due(epoch, config.metrics_every, config.epochs):
+            if truth_data and (is_last or (config.metrics_every > 0 and epoch % config.metrics_every == 0)):
                 row |= mean_scores(model, truth_data, trainer.dtype)
                 if saves:
                     run.write(history)
             if on_epoch:
                 on_epoch(epoch, model)
             if stop:
-                if run and first:
+                if run:
                     run.write(history)
                 break
     model.eval()
-    if first and len(history) < config.epochs:
-        more = "; the same call resumes from the last checkpoint" if run else ""
-        warnings.warn(f"interrupted after {len(history)} of {config.epochs} epochs{more}", stacklevel=2)
+    if stop:
+        more = "; the same call goes on from there" if run else ""
+        raise KeyboardInterrupt(f"stopped after {len(history)} of {config.epochs} epochs{more}")
     return pd.DataFrame(history)

@@ -134,11 +134,11 @@ RATES = {"1e-4": 1e-4, "2e-4": 2e-4, "5e-4": 5e-4, "1e-3": 1e-3}
 EVERY = max(1, profile.study_epochs // 25)  # steps between two scores
 
 
-def run(rate, seed, schedule="constant"):
+def run(rate, seed):
     """Train a fresh network; its loss and map scores every so many steps, and its last map in px."""
     seed_everything(seed)
     model = DispResNet(encoder=encoder, width=profile.width)
-    config = TrainConfig(epochs=profile.study_epochs, batch_size=1, learning_rate=rate, schedule=schedule, seed=seed)
+    config = TrainConfig(epochs=profile.study_epochs, batch_size=1, learning_rate=rate, seed=seed)
     predict, rows = network_predictor(model, profile.image_size), []
 
     def watch(step, model):
@@ -268,27 +268,6 @@ record.figure("maps", figures.map_grid(pair.left, maps, truth_px, label, title))
 
 # %%
 print_verdicts(record, "C4a", "C4b")
-
-# %% [markdown]
-# ## Is a schedule worth it?
-# A schedule lowers the rate while training. *halving* is the paper's: half the rate after 60 % of the steps, a
-# quarter after 80 %. *cosine* rises for the first sixth and then falls smoothly to 0. A high rate gets far; the low
-# rate at the end lets the weights settle.
-#
-# **Hypothesis.** Starting at 1e-3, both end at a lower loss and a better map than the constant rate. (In equally
-# many steps a schedule also travels less far. If the constant run has not arrived, the schedule may lose for this
-# reason alone.)
-
-# %%
-scheduled = [final[final["arm"] == "1e-3"].assign(arm="constant")]
-for seed, name in tqdm([(s, n) for s in range(profile.seeds) for n in ("halving", "cosine")], desc="schedules"):
-    trace, _ = run(RATES["1e-3"], seed, name)
-    scheduled.append(trace.iloc[[-1]].assign(arm=name, seed=seed))
-    record.add(f"1e-3, {name}", "motorcycle", seed, **trace.iloc[-1][["loss", "epe", "d1_all"]])
-scheduled = pd.concat(scheduled)
-for metric in ("loss", "epe"):
-    for name in ("halving", "cosine"):
-        print(compare(scheduled, name, "constant", metric))
 
 # %% [markdown]
 # > **Recap**

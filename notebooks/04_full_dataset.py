@@ -264,7 +264,7 @@ print(f"after {spent / 60:.1f} minutes: from scratch AbsRel {scratch_history['ab
 print(f"ImageNet {meanwhile.iloc[-1]:.3f}" if len(meanwhile) else "ImageNet not yet scored")
 for name, rows in histories.items():
     gap = rows["validation_total"].iloc[-1] - rows["train_total"].iloc[-1]
-    print(f"{name}: validation minus training loss at the end {gap:+.3f}; the larger, the more was learnt by heart")
+    print(f"{name}: validation loss minus training loss at the end: {gap:+.3f} (above 0: learning by heart)")
 
 # %% [markdown]
 # ## Scores on streets it has never seen

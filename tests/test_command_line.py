@@ -86,6 +86,24 @@ def test_ground_truth_of_an_unknown_camera_is_scored_without_metres(tmp_path, ki
     assert "--baseline-m" in capsys.readouterr().err  # the option, not the argument of a function
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_knows_the_baseline_of_its_unlabelled_pairs(tmp_path, kitti_folder):
+    shutil.rmtree(kitti_folder / "training/disp_noc_0")
+    for baseline_m, options in ((0.5, ""), (0.2, "--focal-px 100 --baseline-m 0.2")):
+        run = tmp_path / f"run {baseline_m}"
+        command = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(run), *options.split())
+        assert main(command) == 0
+        assert checkpoints.load(run / "last.pt")["settings"]["baseline_m"] == pytest.approx(baseline_m)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_all_pairs_are_trained_on_and_none_is_held_out_if_asked_for(tmp_path, kitti_folder):
+    command = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(tmp_path / "run"))
+    assert main([*command, "--no-validation"]) == 0
+    settings = checkpoints.load(tmp_path / "run/last.pt")["settings"]
+    assert (settings["training_pairs"], settings["validation"], settings["truth"]) == (6, None, None)
+
+
 def test_a_run_whose_held_out_pairs_have_no_truth_is_not_scored(tmp_path, kitti_folder):
     for folder in ("image_2", "image_3"):  # one drive, and of its frames 10 and 11 only the former has truth
         first, *others = sorted((kitti_folder / "training" / folder).iterdir())
@@ -138,8 +156,8 @@ def test_ctrl_c_on_the_command_line_has_its_own_exit_status(tmp_path, monkeypatc
     write = checkpoints.RunFolder.write
 
     def write_and_interrupt(*arguments):
-        if len(arguments[1]) == 1:
-            signal.raise_signal(signal.SIGINT)
+        monkeypatch.setattr(checkpoints.RunFolder, "write", write)
+        signal.raise_signal(signal.SIGINT)
         write(*arguments)
 
     monkeypatch.setattr(checkpoints.RunFolder, "write", write_and_interrupt)
@@ -156,7 +174,8 @@ def test_the_few_pairs_recipe_trains_from_the_command_line_and_resumes_only_as_s
     first = [(folder / "training/image_2/000000_10.png").read_bytes() for folder in tmp_path.glob("streets_*")]
     assert len(set(first)) == 2  # what is rendered besides is not what is held out
     assert main(run) == 2
-    assert "recipe few-pairs" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "recipe few-pairs" in error and "pass another --run-dir, or delete this one" in error
     assert main([*run, "--rendered", "2"]) == 2
     assert "--rendered" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Subset
 
 from monodepth_nb.data.sample import Sample
 from monodepth_nb.evaluation import (
@@ -261,6 +262,14 @@ def test_the_mean_of_other_scenes_excludes_the_whole_drive():
         20,
         10,
     ]  # a single drive
+
+
+def test_the_mean_of_other_scenes_knows_the_drives_of_the_data_set_that_a_split_is_of():
+    data = type("Drives", (list,), {"drives": {"000050": "a", "000051": "a"}})(
+        labelled(np.full((8, 32), v), f"0000{v}_10") for v in (50, 51, 60)
+    )
+    split = Subset(data, range(3))
+    assert [PixelMeanBaseline(split, leave_out=True)(s).mean().round(3) for s in split] == [60, 60, 50.5]
 
 
 # ---- tables ----

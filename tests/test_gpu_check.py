@@ -61,6 +61,11 @@ def test_a_part_that_fails_or_hangs_does_not_lose_the_others(tmp_path):
     assert "| good | passed" in report and "\n42\n" in report
 
 
+def test_of_a_progress_bar_the_report_shows_the_last_state(tmp_path):
+    code = "print('10 %', '99 %', '100 %', sep=chr(13)); print('done')"
+    assert gpu_check.run(Part("bar", 1, ("-c", code)), 60, tmp_path / "bar.log").output == "100 %\ndone"
+
+
 @pytest.mark.parametrize("minutes", [1, 8])
 def test_all_parts_together_stay_within_the_time_given(minutes, tmp_path, monkeypatch):
     now, limits = [0.0], []

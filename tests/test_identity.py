@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_training import TinyNetwork, pairs, tiny_fit
@@ -96,6 +97,25 @@ def test_equal_objects_read_alike_and_each_parameter_counts():
     ]
     different += [PasteNearer(pairs(2), Zoom()), PasteNearer(pairs(1), Zoom()), partial(Zoom, 2), partial(Zoom, 3)]
     assert len({described(value) for value in different}) == len(different)
+
+
+def test_numbers_of_numpy_count_by_value():
+    values = [
+        np.zeros(2),
+        np.array([0.0, 1.0]),
+        np.zeros(2, np.float32),
+        np.zeros((2, 1)),
+        np.float32(0),
+        np.float32(1),
+    ]
+    assert len({described(NotebookArray(value)) for value in values}) == len(values)
+    assert described(NotebookArray(np.zeros(2))) == described(NotebookArray(np.zeros(2)))
+
+
+class NotebookArray(MonodepthLoss):
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = weights
 
 
 def test_the_code_of_a_notebooks_own_class_counts_with_what_it_calls():

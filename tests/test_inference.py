@@ -403,6 +403,19 @@ def test_a_checkpoint_is_scored_on_the_scenes_left_out_of_training(tmp_path, eva
     assert status == 0 and "| occ | network, post-processed | metres | 5 |" in printed
 
 
+def test_scenes_of_one_drive_are_left_out_of_each_others_baseline(tmp_path, evaluate):
+    names = [f"{scene:06}_10" for scene in range(50, 55)]
+    mapping, scores = tmp_path / "data/devkit/mapping/train_mapping.txt", []
+    for drives in ("abcde", "aaaab"):
+        mapping.parent.mkdir(parents=True, exist_ok=True)
+        mapping.write_text("\n" * 50 + "\n".join(f"date {drive} 10" for drive in drives))
+        assert evaluate(names, "--all")[0] == 0
+        scores.append(pd.read_csv(tmp_path / "out" / "per_image.csv").set_index("method")["epe"])
+    one, other = (table["pixel-mean baseline"].to_numpy() for table in scores)
+    assert (abs(one - other) > 0.01).tolist() == [True, True, True, True, False] * 2  # of "noc" and "occ"
+    assert scores[0]["network"].equals(scores[1]["network"])
+
+
 def test_where_some_scenes_are_labelled_these_are_scored_and_counted(tmp_path, evaluate):
     names = [f"{scene:06}_10" for scene in range(50, 55)]
     evaluate(names)

@@ -123,7 +123,7 @@ def copy_of_texts(tmp_path):
 
 
 def test_one_command_writes_badges_and_clone_address_and_can_be_repeated(copy_of_texts, monkeypatch, capsys):
-    monkeypatch.setattr(set_repository, "__defaults__", (copy_of_texts,))
+    monkeypatch.setattr(set_repository, "__defaults__", (None, copy_of_texts))
     for slug in ("ada/depth", "grace/depth-course"):
         assert main(["colab", f"https://github.com/{slug}"]) == 0
         assert len(capsys.readouterr().out.splitlines()) == 1 + len(SCRIPTS)
@@ -131,7 +131,20 @@ def test_one_command_writes_badges_and_clone_address_and_can_be_repeated(copy_of
         assert f'"https://github.com/{slug}"' in (copy_of_texts / "notebooks" / SCRIPTS[0].name).read_text()
 
 
-@pytest.mark.parametrize("address", ["git@github.com:ada/depth", ""])
+@pytest.mark.parametrize("origin", ["git@github.com:ada/depth.git", "https://github.com/ada/depth"])
+def test_without_an_address_it_is_that_of_gits_origin_and_a_readme_needs_no_badges(copy_of_texts, origin):
+    readme = copy_of_texts / "README.md"
+    readme.write_text("# Depth\n\nA copy without badges.\n")
+    subprocess.run(["git", "init", "-q", str(copy_of_texts)], check=True)
+    with pytest.raises(ValueError, match="origin"):
+        set_repository(root=copy_of_texts)
+    subprocess.run(["git", "-C", str(copy_of_texts), "remote", "add", "origin", origin], check=True)
+    assert {path.stem for path in set_repository(root=copy_of_texts)} == {script.stem for script in SCRIPTS}
+    assert '"https://github.com/ada/depth"' in (copy_of_texts / "notebooks" / SCRIPTS[0].name).read_text()
+    assert set_repository(root=copy_of_texts) == []
+
+
+@pytest.mark.parametrize("address", ["git@gitlab.com:ada/depth", "ada"])
 def test_a_wrong_repository_address_changes_nothing(copy_of_texts, address):
     with pytest.raises(ValueError, match="https://github.com/you/name"):
         set_repository(address, copy_of_texts)

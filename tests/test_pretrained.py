@@ -11,10 +11,12 @@ from torchvision import models
 from monodepth_nb import pretrained
 from monodepth_nb.__main__ import main
 from monodepth_nb.checkpoints import load_model
+from monodepth_nb.data.sample import Sample
 from monodepth_nb.efficientnet import SameConv
 from monodepth_nb.networks import DispResNet, SemanticDispResNet, build_network
 from monodepth_nb.pretrained import Trunk, WeightsUnavailable, available, cached_features, read_lite0
 from monodepth_nb.streets.segmenter import Segmenter, save_segmenter
+from monodepth_nb.training import TrainConfig, fit
 
 RESNET18_FILE, FCN_FILE = "resnet18-f37072fd.pth", "fcn_resnet50_coco-1167a1af.pth"
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -118,6 +120,23 @@ def test_a_trainable_encoder_learns_and_keeps_pretrained_statistics_only(resnet1
     for k, after in network.encoder.body.state_dict().items():
         statistic = "running" in k or "tracked" in k
         assert torch.equal(before[k], after) == (statistic and weights == "imagenet"), k
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "random"])
+def test_batch_norm_is_in_training_mode_only_where_it_learns_statistics(resnet18, weights):
+    network = DispResNet("imagenet18", width=0.25, trainable_encoder=True, weights=weights).eval().train()
+    assert {layer.training for layer in network.encoder.body.modules()} == {weights == "random"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_encoder_that_is_trained_further_keeps_its_statistics(resnet18, tmp_path):
+    data = [Sample(left=torch.rand(3, 64, 128), right=torch.rand(3, 64, 128), name="noise")]
+    network = DispResNet("imagenet18", width=0.0625, trainable_encoder=True)
+    fit(network, data, TrainConfig(epochs=1), run_dir=tmp_path, device="cpu", progress=False)
+    loaded = load_model(tmp_path / "last.pt")
+    means = {k: t.clone() for k, t in loaded.state_dict().items() if "running_mean" in k}
+    two_steps(loaded)
+    assert means and all(torch.equal(loaded.state_dict()[k], mean) for k, mean in means.items())
 
 
 def test_a_frozen_network_gives_the_same_maps_in_training_mode(resnet18):

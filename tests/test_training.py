@@ -1,11 +1,14 @@
 """Training learns what is known, resumes exactly, is shared by processes, and says what goes wrong."""
 
+import gc
 import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -339,6 +342,41 @@ def test_a_run_of_other_settings_is_not_resumed(tmp_path):
         fit(DispResNet(width=0.0625), pairs(5), config, run_dir=tmp_path, on_mismatch="refuse")
 
 
+def test_numbers_of_numpy_are_stored_as_pythons_and_the_run_resumes(tmp_path):
+    for epochs in (np.int64(1), 2):
+        history = tiny_fit(tiny(), epochs, tmp_path, config={"learning_rate": np.float64(1e-2)}, on_mismatch="refuse")
+        assert len(history) == epochs
+
+
+class OnAppleGpu(torch.Tensor):
+    """A tensor of MPS, which has no 64-bit numbers."""
+
+    def double(self):
+        raise TypeError("MPS has no float64")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_frozen_weights_are_known_on_a_device_without_64_bit_numbers(tmp_path):
+    model = tiny()
+    weight = model.decoder.weight.detach()
+    model.decoder.weight = nn.Parameter(weight.as_subclass(OnAppleGpu), requires_grad=False)
+    found = run_folder(tmp_path, model).settings["frozen_weights"]
+    assert float(found) == pytest.approx(weight.abs().sum().item(), rel=1e-5)
+
+
+def test_a_network_is_freed_with_its_training_at_once():
+    objective = training.Objective(tiny(), MonodepthLoss(), torch.contiguous_format, torch.float32)
+    network = weakref.ref(objective.network)
+    gc.disable()  # which would find cycles later
+    try:
+        del objective
+        assert network() is None
+    finally:
+        gc.enable()
+
+
 def test_how_often_to_score_may_change_when_a_run_goes_on(tmp_path):
     tiny_fit(tiny(), 2, tmp_path)
     assert len(tiny_fit(tiny(), 3, tmp_path, config={"metrics_every": 1}, on_mismatch="refuse")) == 3
@@ -510,6 +548,18 @@ def test_a_full_disk_is_named_with_its_folder_and_keeps_the_old_checkpoint(tmp_p
     assert_same_weights(model, whole)
 
 
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), RuntimeError("inline_container.cc: Permission denied")]
+)
+def test_a_folder_that_must_not_be_written_to_is_not_called_full(tmp_path, error):
+    def refuse(path):
+        raise error
+
+    with pytest.raises(OSError, match=f"{tmp_path}.*ermission denied.*allow") as caught:
+        checkpoints.write_whole(tmp_path / "last.pt", refuse)
+    assert "space" not in str(caught.value)
+
+
 def test_a_score_that_fails_loses_no_training(tmp_path):
     class TornAtTheEnd(Dataset):
         def __len__(self):
@@ -531,8 +581,21 @@ def test_a_network_is_saved_before_it_is_scored(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "score", killed)
-    with pytest.warns(UserWarning, match="1 of 2 epochs"):
+    with pytest.raises(KeyboardInterrupt):
         tiny_fit(tiny(), 2, tmp_path, truth_data=pairs(1), config={"metrics_every": 1})
+
+
+def test_a_process_whose_scenes_are_all_blank_leaves_the_scores_to_the_others(monkeypatch):
+    scene = pairs(1)[0]
+    blank = Sample(scene, name="blank", disparity_px=torch.full_like(scene.disparity_px, torch.nan))
+    table = training.score(tiny(), [scene])
+    monkeypatch.setattr(training, "process_count", lambda: 2)
+    monkeypatch.setattr(training, "process_rank", lambda: 1)
+    monkeypatch.setattr(training, "gathered_from_processes", lambda own: [table, own])
+    pd.testing.assert_frame_equal(training.score(tiny(), [scene, blank]), table)
+    monkeypatch.setattr(training, "gathered_from_processes", lambda own: [own, own])
+    with pytest.raises(ValueError, match="blank"):
+        training.score(tiny(), [scene, blank])
 
 
 def test_a_network_is_rebuilt_from_its_checkpoint(tmp_path):
@@ -643,9 +706,9 @@ def test_ctrl_c_finishes_and_saves_the_epoch_and_a_second_one_does_not_and_the_r
     tiny_fit(whole, 3)
     tiny_fit(model, 1, tmp_path, loss=Interrupted(0))
     monkeypatch.setattr(checkpoints, "EVERY_S", 3600)
-    with pytest.warns(UserWarning, match=f"{finished} of 3 epochs"):
-        history = tiny_fit(model, 3, tmp_path, loss=Interrupted(2, twice))  # 3 steps an epoch
-    assert len(history) == len(checkpoints.load(tmp_path / "last.pt")["history"]) == finished
+    with pytest.raises(KeyboardInterrupt):  # so that no caller takes this for a result
+        tiny_fit(model, 3, tmp_path, loss=Interrupted(2, twice))  # 3 steps an epoch
+    assert len(checkpoints.load(tmp_path / "last.pt")["history"]) == finished
     assert signal.getsignal(signal.SIGINT) == before
     tiny_fit(model, 3, tmp_path, loss=Interrupted(0))
     assert_same_weights(model, whole)

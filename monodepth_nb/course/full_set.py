@@ -48,7 +48,11 @@ def full_set(profile: Profile) -> FullSet:
     """
     choice, size = os.environ.get("MONODEPTH_STEREO") or profile.stereo, profile.image_size
     if choice == "streets":
-        return street_set(profile)
+        counts = profile.train_scenes, profile.test_scenes, profile.test_scenes
+        train, validation, test = (street_root(size, count, seed) for seed, count in enumerate(counts))
+        pairs, watched = (PairCache(KittiStereo(root), size) for root in (train, validation))
+        labelled, scored = (KittiStereo(root, truth="occ", size=size) for root in (train, test))
+        return FullSet(pairs, watched, scored, f"{len(pairs)} rendered street pairs", labelled)
     root = download_kitti2015() if choice == "kitti2015" else Path(choice)
     pairs, test = paper_protocol(root, size=size)
     check_files(pairs)
@@ -57,19 +61,14 @@ def full_set(profile: Profile) -> FullSet:
     return FullSet(PairCache(train, size), PairCache(validation, size), test, label)
 
 
-def street_set(profile: Profile) -> FullSet:
-    size, counts = profile.image_size, (profile.train_scenes, profile.test_scenes, profile.test_scenes)
-    train, validation, test = (street_root(size, count, seed) for seed, count in enumerate(counts))
-    pairs, watched = (PairCache(KittiStereo(root), size) for root in (train, validation))
-    labelled, scored = (KittiStereo(root, truth="occ", size=size) for root in (train, test))
-    return FullSet(pairs, watched, scored, f"{len(pairs)} rendered street pairs", labelled)
-
-
 # ---- Of the command line; args: the options of `train` or `evaluate` ----
 
 
 def training_data(args) -> FullSet:
-    """The pairs that `--data` names, split by scene; `test`: the validation split, if it has ground truth."""
+    """The pairs that `--data` names, split by scene; `test`: the validation split, if it has ground truth.
+
+    With `--no-validation`, all pairs are trained on.
+    """
     size = args.size
     if args.data == "motorcycle":
         sample = motorcycle(size)
@@ -83,6 +82,8 @@ def training_data(args) -> FullSet:
         warn_of_aspect(data.read_pair(data.names[0])[0].shape[-2:], size)
         if not args.no_pair_check:
             check_pairs(data, at_most=40)  # a user's own folder may hold views that are no pair
+    if args.no_validation:
+        return FullSet(PairCache(data, size), None, None, args.data)
     train, validation = split_by_scene(data)
     test = next(iter(labelled(validation, size, args).values()), None)
     if test:

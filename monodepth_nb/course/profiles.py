@@ -68,8 +68,8 @@ PROFILES = {
         what_if_epochs=300, study_epochs=1000,
         train_scenes=800, test_scenes=96, batch_size=4, full_epochs=28, scratch_epochs=10, full_learning_rate=1e-3,
         full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4,
-        segmenter_epochs=8,
-        semantic_single_epochs=80, semantic_pairs=400, semantic_full_epochs=10, encoder="lite0",
+        segmenter_epochs=3,
+        semantic_single_epochs=80, semantic_pairs=160, semantic_full_epochs=6, encoder="lite0",
     ),
     # Seconds, for continuous integration: every line runs, the numbers mean nothing.
     "smoke": Profile(

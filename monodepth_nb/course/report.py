@@ -79,7 +79,10 @@ def write_report(
         name: cached(network_predictor(network, size, post, training_baseline_m))
         for name, post in ((PLAIN, False), (POST, True))
     }
-    methods = {kind: baseline_of(data, baseline) | networks for kind, data in datasets.items()}
+    methods = {}
+    for kind, data in datasets.items():
+        mean = baseline or (PixelMeanBaseline(data, leave_out=True) if len(data) > 1 else None)
+        methods[kind] = ({BASELINE: mean} if mean else {}) | networks
     truth, dataset = next(iter(datasets.items()))
     protocol = fitting_protocol(dataset[0]["disparity_px"].shape)
     scores = {
@@ -104,12 +107,6 @@ def write_report(
         text += f"\n## {name.capitalize()}\n\n{markdown(table)}"
     write_whole(folder / "report.md", partial(Path.write_text, data=text, encoding="utf-8"))
     return text
-
-
-def baseline_of(dataset, baseline) -> dict:
-    if baseline is None and len(dataset) > 1:
-        baseline = PixelMeanBaseline(dataset, leave_out=True)
-    return {BASELINE: baseline} if baseline else {}
 
 
 def summarise(per_image: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,8 @@
 import re
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,16 @@ class Calibration(NamedTuple):
     doffs_px: float = 0.0  # distance of the two cameras' principal points
 
 
+@contextmanager
+def opened(path: Path, remedy: str = "copy or download it again") -> Iterator[Image.Image]:
+    """A picture or map. What fails within this context becomes a ValueError that names the file and the remedy."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UNREADABLE as error:
+        raise ValueError(f"{path} cannot be read ({error}): {remedy}") from error
+
+
 # ---- Pictures ----
 
 
@@ -43,12 +55,9 @@ def read_views(*paths: Path) -> list[Tensor]:
 
 def read_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, or (H, W[, 3]) uint16 as stored; upright."""
-    try:
-        with Image.open(path) as image:
-            deep = deep_pixels(image)
-            return np.array(ImageOps.exif_transpose(image).convert("RGB")) if deep is None else deep
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
+    with opened(path) as image:
+        deep = deep_pixels(image)
+        return np.array(ImageOps.exif_transpose(image).convert("RGB")) if deep is None else deep
 
 
 def deep_pixels(image: Image.Image) -> np.ndarray | None:
@@ -94,22 +103,15 @@ def picture_header(path: Path) -> tuple[tuple[int, int], int]:
 
     Only files without their format's end mark are decoded. Raises ValueError for a torn or damaged file.
     """
-    try:
-        with Image.open(path) as image:
-            turn = image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
-            size = image.size if turn >= 5 else image.size[::-1]
-            mark = END_MARKS.get(image.format)
-            if mark is None or mark not in tail(path):
-                image.load()
-            return size, turn
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
-
-
-def tail(path: Path, length: int = 1024) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - length))
-        return file.read()
+    with opened(path) as image:
+        turn = image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
+        size = image.size if turn >= 5 else image.size[::-1]
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 1024))
+            mark, tail = END_MARKS.get(image.format), file.read()
+        if mark is None or mark not in tail:
+            image.load()
+        return size, turn
 
 
 def height_x_width(image: Tensor) -> str:
@@ -121,15 +123,8 @@ def height_x_width(image: Tensor) -> str:
 
 def read_array(path: Path) -> np.ndarray:
     """Pixels as stored."""
-    try:
-        with Image.open(path) as image:
-            return np.array(image)
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} cannot be read ({error}): copy or download it again")
+    with opened(path) as image:
+        return np.array(image)
 
 
 def read_disparity(path: Path) -> Tensor:

@@ -29,8 +29,9 @@ from monodepth_nb.data.transforms import resize
 FOCAL_PX_BY_WIDTH = {1242: 721.5377, 1241: 718.856, 1238: 718.3351, 1226: 707.0912, 1224: 707.0493}
 KITTI_HEIGHTS = range(370, 377)
 KITTI_BASELINE_M = 0.5327  # as calibrated; by recording day 0.5323 to 0.5372
-# First and last training scene of KITTI 2015 drives, which must not be split: neighbours are often a second apart.
-KNOWN_DRIVES = ((2, 3), (4, 6), (7, 12), (13, 17), (18, 21), (22, 33), (34, 42), (151, 154), (157, 160))
+# Drives by training scene of KITTI 2015. They must not be split: neighbours are often a second apart.
+_FIRST_AND_LAST = (2, 3), (4, 6), (7, 12), (13, 17), (18, 21), (22, 33), (34, 42), (151, 154), (157, 160)
+KNOWN_DRIVES = {f"{s:06}": f"{first} to {last}" for first, last in _FIRST_AND_LAST for s in range(first, last + 1)}
 
 
 class KittiStereo(Dataset):
@@ -145,7 +146,10 @@ class KittiStereo(Dataset):
         mapping = self.folder.parent / "devkit" / "mapping" / "train_mapping.txt"
         if self.folder.name == "testing":
             return {}
-        return read_drives(mapping) if mapping.is_file() else known_drives()
+        if not mapping.is_file():
+            return KNOWN_DRIVES
+        lines = (line.split() for line in mapping.read_text().splitlines())  # "date drive frame" or empty
+        return {f"{scene:06}": line[1] for scene, line in enumerate(lines) if len(line) == 3}
 
 
 def first_few(names: list[str]) -> str:
@@ -160,24 +164,13 @@ def truth_kinds(data: KittiStereo) -> list[str]:
 # ---- Splits ----
 
 
-def known_drives() -> dict[str, str]:
-    """KNOWN_DRIVES by scene."""
-    return {f"{scene:06}": f"{first} to {last}" for first, last in KNOWN_DRIVES for scene in range(first, last + 1)}
-
-
-def read_drives(mapping: Path) -> dict[str, str]:
-    """Drive by scene, of KITTI's development kit: line n, "date drive frame" or empty, belongs to scene n."""
-    lines = (line.split() for line in mapping.read_text().splitlines())
-    return {f"{scene:06}": line[1] for scene, line in enumerate(lines) if len(line) == 3}
-
-
 def scene_blocks(names: list[str], drives: dict[str, str] | None = None) -> list[list[int]]:
     """Indices of the names that must stay together, block by block.
 
     KITTI: the scene, or the drive if it is in `drives` (None: KNOWN_DRIVES). Other names: the recording ("odomA_" of
     "odomA_000017").
     """
-    drives = known_drives() if drives is None else drives
+    drives = KNOWN_DRIVES if drives is None else drives
     blocks: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         scene, frame = scene_and_frame(name)

@@ -75,7 +75,7 @@ def check_pairs(dataset, at_most: int = 200) -> dict[str, list[str]]:
         remedy = "rectify or rename them, or, if they are right, skip this check (--no-pair-check)"
         raise ValueError(f"all {len(names)} pairs looked at are wrong, such as {lines[0]}. Remedy: {remedy}")
     if found:
-        warnings.warn(f"{len(found)} pairs look wrong:\n{shortened(lines)}", stacklevel=2)
+        warnings.warn(f"{len(found)} pairs look wrong:\n{first_lines(lines)}", stacklevel=2)
     return found
 
 
@@ -86,7 +86,7 @@ def check_files(dataset) -> None:
     """
     names = tqdm(dataset.names, desc="check files", leave=False, delay=2)
     if problems := [problem for name in names for problem in file_problems(dataset.left[name], dataset.right[name])]:
-        raise ValueError(f"{len(problems)} problems with files:\n{shortened(problems)}")
+        raise ValueError(f"{len(problems)} problems with files:\n{first_lines(problems)}")
 
 
 def file_problems(*views: Path) -> list[str]:
@@ -120,13 +120,13 @@ def check_truth(split: Subset) -> Subset:
         except ValueError as error:
             torn.append(str(error))
     if torn:
-        raise ValueError(shortened(torn))
+        raise ValueError(first_lines(torn))
     if blank:
-        warnings.warn(f"{len(blank)} maps without a pixel of truth are left out:\n{shortened(blank)}", stacklevel=2)
+        warnings.warn(f"{len(blank)} maps without a pixel of truth are left out:\n{first_lines(blank)}", stacklevel=2)
     return Subset(split.dataset, usable)
 
 
-def shortened(lines: list[str], at_most: int = 20) -> str:
+def first_lines(lines: list[str], at_most: int = 20) -> str:
     more = [f"... and {len(lines) - at_most} more"] * (len(lines) > at_most)
     return "\n".join([*lines[:at_most], *more])
 

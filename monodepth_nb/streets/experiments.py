@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from monodepth_nb.data.sample import Sample
-from monodepth_nb.streets.raycast import UP, shadow_map
-from monodepth_nb.streets.rendering import BASELINE_M, build_street, look_ahead
+from monodepth_nb.streets.raycast import UP
+from monodepth_nb.streets.rendering import BASELINE_M, build_street, complete, look_ahead
 from monodepth_nb.streets.scene import CAR, Street, add_car
 
 
@@ -29,12 +29,13 @@ def one_car_street(seed, distance_m=12.0, lift_m=0.0, scale=1.0, pitch=0.0, shad
     returns:    Sample(left, name, disparity_px, focal_px, baseline_m, car, height_m); `car`: (H, W) bool, its pixels;
                 `height_m`: of the camera above the road
     """
-    street = copy.copy(_without_cars(seed))
+    empty = _without_cars(seed)
+    street = copy.copy(empty)
     street.solids, street.rows, street.rng = street.solids[:], street.rows[:], np.random.default_rng(seed)
     _add_moved_car(street, seed, distance_m, lift_m, scale)
-    street.finish()
-    if shadow:
-        street.shadow = _shadow(street)
+    complete(street)
+    if not shadow:
+        street.shadow = empty.shadow
     forward, origin = street.pose
     street.pose = forward + np.tan(pitch) * UP, origin
     camera, _, picture, inverse, classes, *_ = look_ahead(street, size)
@@ -53,13 +54,8 @@ def one_car_street(seed, distance_m=12.0, lift_m=0.0, scale=1.0, pitch=0.0, shad
 def _without_cars(seed):
     street = build_street(seed)
     street.solids = [solid for solid in street.solids if street.faces["label"][solid.face] != CAR]
-    street.finish()
-    street.shadow = _shadow(street)
+    complete(street)
     return street
-
-
-def _shadow(street):
-    return shadow_map(street, street.sun, street.place(0.0, 30.0)[0])
 
 
 def _add_moved_car(street, seed, distance_m, lift_m, scale):

@@ -37,9 +37,14 @@ def build_street(seed):
     yaw, pitch = rng.normal(0, 0.1 if rng.random() < 0.15 else 0.02), rng.normal(0, 0.008)
     lateral = (rng.integers(street.lanes) + 0.5) * street.lane_width + rng.normal(0, 0.25)
     street.pose = (np.sin(yaw), np.sin(pitch), np.cos(yaw)), (lateral, rng.normal(1.65, 0.03), 0.0)  # forward, origin
+    complete(street)
+    return street
+
+
+def complete(street):
+    """Build the tables and the shadows, after the last solid."""
     street.finish()
     street.shadow = shadow_map(street, street.sun, street.place(0.0, 30.0)[0])
-    return street
 
 
 # ---- Pictures ----
@@ -156,8 +161,8 @@ def render_streets(root, count, size=(256, 512), seed=0):
     .../calib_cam_to_cam             NNNNNN.txt
 
     `root` is never incomplete: a temporary folder beside it is renamed at the end. Of two processes that want the same
-    streets, one waits for the other. Streets that other code has rendered are moved aside and rendered anew. Raises
-    ValueError if `root` holds something else.
+    streets, one waits for the other, where the file system has locks. Streets that other code has rendered are moved
+    aside and rendered anew. Raises ValueError if `root` holds something else.
     """
     root, size = Path(root), tuple(int(n) for n in size)
     note = {"count": int(count), "size": list(size), "seed": int(seed), "code": code_of("streets.rendering")}
@@ -166,14 +171,16 @@ def render_streets(root, count, size=(256, 512), seed=0):
     if _holds(root, note):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    lock = root.with_name(f".{root.name}.lock")
-    with FileLock(lock):
-        try:
-            if not _holds(root, note):  # another process may have rendered them while this one waited
-                _render(root, note)
-        finally:
-            with suppress(OSError):  # Windows keeps it while it is held
-                lock.unlink()
+    lock = FileLock(root.with_name(f".{root.name}.lock"))
+    with suppress(NotImplementedError, OSError):  # network folders, such as Colab's Drive, may have no locks
+        lock.acquire()
+    try:
+        if not _holds(root, note):  # another process may have rendered them while this one waited
+            _render(root, note)
+    finally:
+        with suppress(OSError):  # Windows keeps it while it is held
+            Path(lock.lock_file).unlink()
+        lock.release()
     return root
 
 
@@ -185,6 +192,8 @@ def _render(root, note):
         # NumPy releases the interpreter lock in its loops.
         thread_map(write, range(note["count"]), max_workers=2, desc="rendering streets", unit="pair")
         (finished / "streets.json").write_text(json.dumps(note))
+        if _holds(root, note):
+            return  # without a lock, another process may have been faster
         if root.exists():
             _make_room(root, note)
         finished.replace(root)

@@ -54,6 +54,16 @@ def test_numbers_of_other_code_or_another_profile_are_left_out_and_named(tmp_pat
         results.load_results(replace(SMOKE, study_epochs=3))
 
 
+def test_a_notebook_that_is_edited_while_it_runs_has_made_numbers_of_the_old_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "NOTEBOOKS", tmp_path)
+    (tmp_path / "02_toy.py").write_text("# %%\nepe = 4.5\n")
+    record = results.Record("02_toy", SMOKE)
+    (tmp_path / "02_toy.py").write_text("# %%\nepe = 4.4\n")
+    record.add("scratch", "motorcycle", epe=4.5)
+    with pytest.raises(FileNotFoundError):
+        results.load_results(SMOKE)
+
+
 def test_provenance_names_profile_data_device_versions_date_and_duration():
     line = results.Record("02_toy", SMOKE).provenance("the motorcycle")
     for part in ("smoke profile", "the motorcycle", results.device_name(), "torch ", " min"):

@@ -131,6 +131,14 @@ def test_rows_that_do_not_fit_in_shared_memory_are_computed_by_every_worker_with
     assert memory_for_caches() == 7 * MIB
 
 
+def test_without_a_limit_of_shared_memory_every_process_shares_its_rows(memory, monkeypatch):
+    monkeypatch.setattr(caching.os.path, "isdir", lambda _: False)  # macOS and Windows have no /dev/shm
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    cache = cache_of(2)
+    share_caches()
+    assert cache.rows.is_shared()
+
+
 def test_small_shared_memory_is_no_reason_to_warn_without_workers(memory):
     memory.shared = 0
     with warnings.catch_warnings():

@@ -212,6 +212,23 @@ def test_the_slower_of_two_processes_waits_for_the_streets_of_the_faster(tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == ["streets"]
 
 
+def test_without_file_locks_the_slower_of_two_processes_finds_the_streets_of_the_faster(tmp_path, monkeypatch):
+    root, render = tmp_path / "streets", rendering.thread_map
+
+    def while_another_process_renders_them(*arguments, **options):
+        monkeypatch.setattr(rendering, "thread_map", render)
+        render_streets(root, 1, (16, 16))
+        render(*arguments, **options)
+
+    def no_lock(*_, **__):
+        raise NotImplementedError("this file system does not support flock")
+
+    monkeypatch.setattr(rendering.FileLock, "acquire", no_lock)
+    monkeypatch.setattr(rendering, "thread_map", while_another_process_renders_them)
+    assert render_streets(root, 1, (16, 16)) == root and pictures(root)
+    assert [p.name for p in tmp_path.iterdir()] == ["streets"]
+
+
 def test_an_interrupted_rendering_and_one_of_impossible_size_or_count_leave_no_files(tmp_path, monkeypatch):
     for count, size, named in ((1, (8, 64), r"\(8, 64\)"), (0, (32, 64), "0")):
         with pytest.raises(ValueError, match=named):
