@@ -66,7 +66,7 @@ def file_of(name: str) -> Path:
 
 
 def parsed(module: str, path: Path) -> tuple[str, list[str]]:
-    """Hash and imports of a module. One that is loaded counts as it was then, until it is loaded again."""
+    """Hash and imports of a module. The hash of a loaded module is kept until the module is reloaded."""
     loaded = sys.modules.get(module)
     version = id(loaded.__spec__) if loaded else path.stat().st_mtime_ns
     if PARSED.get((module, path), [None])[0] != version:

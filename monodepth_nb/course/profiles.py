@@ -1,7 +1,7 @@
 """Profiles: how much work the notebooks do, chosen by MONODEPTH_PROFILE or by the machine."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -62,15 +62,6 @@ PROFILES = {
         segmenter_epochs=2,
         semantic_single_epochs=80, semantic_pairs=160, semantic_full_epochs=8, encoder="lite0",
     ),
-    # What is stored and shown: the same experiments as in `demo`, large enough to decide their questions. Hours.
-    "long": Profile(
-        "long", (128, 256), 0.25, 4e-4, seeds=5, single_epochs=1600, single_schedule="halving",
-        what_if_epochs=300, study_epochs=1000,
-        train_scenes=800, test_scenes=96, batch_size=4, full_epochs=28, scratch_epochs=10, full_learning_rate=1e-3,
-        full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4,
-        segmenter_epochs=3,
-        semantic_single_epochs=80, semantic_pairs=160, semantic_full_epochs=6, encoder="lite0",
-    ),
     # Seconds, for continuous integration: every line runs, the numbers mean nothing.
     "smoke": Profile(
         "smoke", (64, 128), 0.125, 2e-4, seeds=1, single_epochs=4, single_schedule="halving",
@@ -80,6 +71,11 @@ PROFILES = {
         semantic_single_epochs=2, semantic_pairs=4, semantic_full_epochs=1, encoder="lite0",
     ),
 }  # fmt: skip
+# What is stored and shown: the experiments of `demo`, large enough to decide more of their questions. Hours.
+PROFILES["long"] = replace(
+    PROFILES["demo"], name="long", seeds=5, what_if_epochs=300, study_epochs=1000, test_scenes=96, full_epochs=28,
+    scratch_epochs=10, segmenter_epochs=3, semantic_full_epochs=6,
+)  # fmt: skip
 
 
 def choose_profile() -> Profile:
