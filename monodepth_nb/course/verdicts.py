@@ -10,6 +10,7 @@ import math
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from scipy.stats import t  # comes with scikit-image
 
@@ -17,6 +18,7 @@ SUPPORTED, CONTRADICTED, UNDECIDED, UNTESTED = "supported", "contradicted", "und
 LABELS = {  # name and unit of a metric; of others: the name itself, no unit
     "epe": ("EPE", " px"), "d1_all": ("D1", " %"), "abs_rel": ("AbsRel", ""),
     "abs_rel_car": ("AbsRel of cars", ""), "abs_rel_pole": ("AbsRel of poles", ""),
+    "epe_hidden": ("EPE of hidden pixels", " px"), "epe_plain": ("EPE of the plainest quarter", " px"),
 }  # fmt: skip
 # docs/results.md, first table (test frames). KITTI's pictures cannot be had without a download.
 REAL_PAIRS = "on 217 real KITTI pairs the scratch network was not below the pixel mean (0.236 and 0.218, one seed)"
@@ -35,11 +37,13 @@ class Difference(NamedTuple):
     high: float
     count: int | None = None  # of pairs; None: not known
     kind: str = "seeds"
+    relative: bool = False  # in per cent, else in the unit of the metric
 
     def text(self, metric: str) -> str:
         name, unit = LABELS.get(metric, (metric, ""))
+        unit = " %" if self.relative else unit
         mean = f"{name} {self.mean:+.3g}{unit}"
-        if not math.isfinite(self.low):
+        if not math.isfinite(self.high):
             return f"{mean} (one run, so no interval)"
         origin = f" ({self.count} {self.kind}, paired)" if self.count else ""
         return f"{mean}, 95 % interval {self.low:+.3g} to {self.high:+.3g}{origin}"
@@ -68,20 +72,25 @@ class Difference(NamedTuple):
         return f"{next((f'about {n}' for n in enough), 'more than 1000')} {self.kind} in all would decide"
 
 
-def paired(ours: pd.Series, theirs: pd.Series, kind: str = "seeds") -> Difference:
-    """Difference of two series with one value per seed, as far as they share their seeds; interval by Student's t."""
-    d = (ours - theirs).dropna()
+def paired(ours: pd.Series, theirs: pd.Series, kind: str = "seeds", relative: bool = False) -> Difference:
+    """Difference of two series with one value per seed, as far as they share their seeds; interval by Student's t.
+
+    relative: the change in per cent, from the mean difference of logarithms. Where one run of many ends at three times
+              the error of the others, as with a low learning rate, this run alone would decide a difference in pixels
+    """
+    d = (np.log(ours) - np.log(theirs) if relative else ours - theirs).dropna()
     half = t.ppf(0.975, len(d) - 1) * d.std() / math.sqrt(len(d)) if len(d) > 1 else math.inf
-    return Difference(d.mean(), d.mean() - half, d.mean() + half, len(d), kind)
+    values = np.array((d.mean(), d.mean() - half, d.mean() + half))
+    return Difference(*(100 * np.expm1(values) if relative else values).tolist(), len(d), kind, relative)
 
 
-def compare(runs: pd.DataFrame, arm: str, control: str, metric: str) -> str:
+def compare(runs: pd.DataFrame, arm: str, control: str, metric: str, relative: bool = False) -> str:
     """One line on two arms that share their seeds: lower, higher, or undecided.
 
     runs: one row per run, with the columns "arm", "seed" and `metric`
     """
     values = runs.pivot(index="seed", columns="arm", values=metric)
-    found = paired(values[arm], values[control])
+    found = paired(values[arm], values[control], relative=relative)
     return f"{arm} against {control}: {found.text(metric)}: {found.direction()}"
 
 
@@ -105,8 +114,8 @@ def mean(results: pd.DataFrame, experiment: str, metric: str) -> float:
     return seeds(results, experiment, metric).mean()
 
 
-def arms_apart(results: pd.DataFrame, arm: str, control: str, metric: str) -> Difference:
-    return paired(*(seeds(results, name, metric) for name in (arm, control)))
+def arms_apart(results: pd.DataFrame, arm: str, control: str, metric: str, relative: bool = False) -> Difference:
+    return paired(*(seeds(results, name, metric) for name in (arm, control)), relative=relative)
 
 
 def recorded(results: pd.DataFrame, experiment: str, metric: str) -> Difference:
@@ -142,7 +151,7 @@ def imagenet_loss_is_no_lower(r: pd.DataFrame):
 
 def higher_rate(r: pd.DataFrame, metric: str, sign: int):
     """Does `metric` change in the direction `sign` from the course project's lowest rate to its highest?"""
-    found = arms_apart(r, "rate 1e-3", "rate 1e-4", metric)
+    found = arms_apart(r, "rate 1e-3", "rate 1e-4", metric, relative=True)
     return found.judge(sign), f"1e-3 against 1e-4: {found.text(metric)}", "one pair, scored on itself"
 
 

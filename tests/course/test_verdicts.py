@@ -95,6 +95,15 @@ def test_appearance_must_make_up_nine_tenths_of_the_loss():
     assert verdict("C1", **{"loss_shares_end/appearance": 0.8}) == "contradicted"
 
 
+def test_one_run_that_fails_does_not_decide_a_relative_difference_alone():
+    theirs = pd.Series([4.4, 12.5, 5.0, 4.6, 4.7, 4.5, 4.8, 4.6, 4.9, 4.4])
+    ours = 0.85 * theirs.where(theirs < 10, 4.5)  # the run that failed is cured, all are 15 % lower
+    assert "undecided" in paired(ours, theirs).judge(-1)
+    found = paired(ours, theirs, relative=True)
+    assert found.judge(-1) == "supported" and found.low < found.mean < found.high < 0
+    assert paired(2 * theirs, theirs, relative=True).mean == pytest.approx(100)  # in per cent
+
+
 def test_paint_is_compared_with_road_scene_by_scene():
     road = [0.2, 0.9, 2.0]
     assert verdict("C2", **{"lane_paint/paint_epe": [0.5, 1.2, 2.31], "lane_paint/road_epe": road}) == "supported"
