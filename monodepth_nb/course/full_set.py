@@ -75,7 +75,8 @@ def training_data(args) -> FullSet:
         warn_of_aspect(sample["disparity_px"].shape, size)
         return FullSet([sample], None, [sample], args.data)
     root = streets_of(args, args.scenes, args.streets_seed) if args.data == "streets" else folder_of(args)
-    data = KittiStereo(root, focal_px=args.focal_px, baseline_m=args.baseline_m)
+    truth = "occ" if args.data == "streets" and args.recipe == "few-pairs" else None  # to learn from
+    data = KittiStereo(root, truth=truth, focal_px=args.focal_px, baseline_m=args.baseline_m)
     if process_rank() == 0:
         check_files(data)
     if args.data not in ("streets", "kitti2015") and process_rank() == 0:

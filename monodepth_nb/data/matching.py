@@ -116,3 +116,10 @@ class RenderedPairs(MatchedPairs):
         truth = torch.stack((sample.disparity_px, sample.disparity_right_px)) / sample.disparity_px.shape[-1]
         truth = truth.nan_to_num(FARTHEST)  # the sky has none
         return F.interpolate(truth[None], self.size, mode="nearest-exact")[0]
+
+
+def with_disparity(pairs: PairCache) -> MatchedPairs:
+    """The pairs with the true disparity of both views, where the data set holds it, else with what matching finds."""
+    if isinstance(pairs, PairCache) and "disparity_right_px" in pairs.dataset[0]:
+        return RenderedPairs(pairs)
+    return MatchedPairs(pairs)

@@ -6,7 +6,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from monodepth_nb.data import transforms
 from monodepth_nb.data.loading import PairCache
-from monodepth_nb.data.matching import MatchedPairs, RenderedPairs
+from monodepth_nb.data.matching import RenderedPairs, with_disparity
 from monodepth_nb.data.transforms import Compose
 
 RECIPES = ("course", "few-pairs")
@@ -26,17 +26,21 @@ def course(pairs: Dataset) -> Recipe:
 
 
 def few_pairs(pairs: PairCache, streets: PairCache | None = None) -> Recipe:
-    """The pairs with disparity from stereo matching, strongly augmented: for `DisparityLoss`.
+    """Pairs with disparity from stereo matching, or from rendering, strongly augmented: for `DisparityLoss`.
 
-    streets: rendered pairs of `KittiStereo(truth="occ")` to learn from as well. The real pairs are repeated to about
-             the same number, so that half of what the network sees is real.
+    pairs:   a `PairCache` of a `KittiStereo`; with `truth="occ"` of rendered pairs, which then vary even more
+    streets: rendered pairs of `KittiStereo(truth="occ")` to learn from as well. The others are repeated to about the
+             same number, so that half of what the network sees is real.
 
     The last epochs do not zoom or paste, which moves things nearer and would leave the network biased towards near
     depth (YOLOX likewise ends without its mosaics, arXiv:2107.08430).
     """
-    data = MatchedPairs(pairs)
+    data = with_disparity(pairs)
     if streets:
-        data = ConcatDataset([data] * max(1, round(len(streets) / len(pairs))) + [RenderedPairs(streets)])
+        data = ConcatDataset([data] * max(1, round(len(streets) / len(pairs))) + [with_disparity(streets)])
     flip, recolour, shade = transforms.MirroredFlip(), transforms.StrongPhotometric(), transforms.Shade()
+    if isinstance(data, RenderedPairs):  # no real pair shows what real textures and lenses look like
+        recolour = transforms.StrongPhotometric(noise=0.05)
+        recolour = Compose(transforms.RandomConvolution(), transforms.Sharpness(), recolour)
     vary = Compose(flip, transforms.Zoom(), recolour)
     return Recipe(data, Compose(vary, transforms.PasteNearer(data, vary), shade), Compose(flip, recolour, shade))

@@ -112,7 +112,9 @@ def test_rendered_labels_are_the_truth_of_each_view_and_matching_agrees_with_the
 
 def test_few_pairs_mixes_as_many_real_as_rendered_ones_and_ends_with_pairs_of_their_own_size_and_place():
     pairs = PairCache([textured_pair(12, 64, 128)])
-    parts = recipes.few_pairs(pairs, PairCache([textured_pair()] * 3)).data.datasets
+    street = Sample(textured_pair(), disparity_px=torch.ones(4, 8), disparity_right_px=torch.ones(4, 8))
+    assert type(recipes.few_pairs(PairCache([street])).data) is RenderedPairs  # whose truth is known
+    parts = recipes.few_pairs(pairs, PairCache([street] * 3)).data.datasets
     assert [type(part) for part in parts] == [MatchedPairs] * 3 + [RenderedPairs]
     recipe = recipes.few_pairs(pairs)
     own = recipe.data[0].disparity
