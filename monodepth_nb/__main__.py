@@ -48,19 +48,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 CHECKPOINT = dict(metavar="CHECKPOINT", help="run folder (its best.pt), .pt file of a run, or exported .onnx file")
-SIZE = dict(type=positive, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the pictures, in pixels, the height first")
+SIZE = dict(type=positive, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the input images, in pixels, height first")
 DEVICE = option("--device", help="cpu, cuda, mps ...; None: the best one available")
 FOCAL = option("--focal-px", type=float, help="focal length, in pixels of the full-size pictures")
 CAMERA = (FOCAL, option("--baseline-m", type=float, help="distance of the two cameras of these pairs, in metres"))
 DATA_ROOT = option(
     "--data-root", help="folder for downloaded and rendered data; None: MONODEPTH_DATA, else datasets/ of the checkout "
-    "one stands in, else the user's cache folder",
+    "that holds the current folder, else the user's cache folder",
 )  # fmt: skip
 SCENES = (
     DATA_ROOT,
-    option("--scenes", type=positive, default=200, help="number of pairs to render, where they are rendered"),
+    option("--scenes", type=positive, default=200, help="number of streets to render"),
     option("--size", default=[256, 512], **SIZE),
-    option("--streets-seed", type=int, default=0, help="of rendered streets"),
+    option("--streets-seed", type=int, default=0, help="random seed of the rendered streets"),
 )
 
 
@@ -83,16 +83,16 @@ def device_of(args) -> torch.device:
     option("--data", default="motorcycle", help="motorcycle, streets, kitti2015, or a folder of pairs"),
     *map(config_option, fields(TrainConfig)),
     *SCENES,
-    option("--rendered", type=int, default=0, help="streets to render and train on as well, with few-pairs"),
+    option("--rendered", type=int, default=0, help="rendered streets to train on besides, with few-pairs"),
     option("--no-validation", action="store_true", help="train on all pairs and hold none out to choose or score with"),
-    option("--no-pair-check", action="store_true", help="train even if all pairs looked at are no stereo pairs"),
+    option("--no-pair-check", action="store_true", help="do not check whether the pairs are rectified stereo pairs"),
     option("--no-augmentation", action="store_true", help="do not augment the pairs"),
-    option("--start-from", metavar="CHECKPOINT", help="train this network further; its options and --size are its own"),
-    option("--encoder", default="scratch", choices=ENCODERS, help="of the network"),
+    option("--start-from", metavar="CHECKPOINT", help="train this network further, with its own size and options"),
+    option("--encoder", default="scratch", choices=ENCODERS, help="of the network; all but scratch are pretrained"),
     option("--width", type=float, default=1.0, help="factor of the network's channel counts"),
     option("--upsampling", default="nearest", choices=UPSAMPLINGS, help="in the decoder"),
     option("--edges", default="zeros", choices=EDGES, help="how the decoder's two finest levels pad"),
-    option("--trainable-encoder", action="store_true", help="fine-tune a pretrained encoder, which else is frozen"),
+    option("--trainable-encoder", action="store_true", help="fine-tune a pretrained encoder; else it is frozen"),
     option("--weights", default="imagenet", help="of a pretrained encoder: imagenet, random, or streets:FILE"),
     DEVICE,
     *CAMERA,
@@ -140,7 +140,7 @@ def network_of(args) -> torch.nn.Module:
 @command(
     "Score a checkpoint on scenes with ground truth, next to the pixel-mean baseline.",
     option("checkpoint", **CHECKPOINT),
-    option("--data", default="kitti2015", help="kitti2015, or a folder with disp_noc_0 or disp_occ_0 beside image_2"),
+    option("--data", default="kitti2015", help="kitti2015, or a folder of pairs with ground truth"),
     DATA_ROOT,
     option("--all", action="store_true", help="score all labelled scenes, not only those that `train` holds out"),
     FOCAL,
@@ -156,9 +156,8 @@ def evaluate(args) -> None:
     network = load_network(path, device)
     size = tuple(network.size)
     scored = scored_scenes(args, size)
-    fair = unbiased(path, network, scored.names())
-    if fair != path:
-        path, network = fair, load_network(fair, device)
+    path = unbiased(path, network, scored.names())
+    network = load_network(path, device)
     baseline_m = training_baseline_m(network)
     trained = f" (trained at a baseline of {baseline_m:g} m)" if baseline_m else ""
     label = f"{path}{trained} on {scored.label}"
@@ -172,7 +171,7 @@ def evaluate(args) -> None:
     FOCAL,
     option("--baseline-m", type=float, help="distance of the cameras of the training pairs, in metres, if not stored"),
     DEVICE,
-    option("--ply", action="store_true", help="also write a coloured point cloud; needs --focal-px and --baseline-m"),
+    option("--ply", action="store_true", help="also write a coloured point cloud; needs --focal-px"),
     option("--out", default="runs/predict", help="folder for the results"),
 )
 def predict(args) -> int:
@@ -188,7 +187,7 @@ def predict(args) -> int:
     failures = inference.predict_photos(network, photos, args.out, tuple(network.size), camera, args.ply)
     for message in failures.values():
         print(f"error: {message}", file=sys.stderr)
-    kind = "depth in metres" if camera else "relative disparity (no metres without --focal-px and --baseline-m)"
+    kind = "depth in metres" if camera else "relative disparity (pass --focal-px for metres)"
     print(f"{len(photos) - len(failures)} of {len(photos)} photos: {kind} in {args.out}")
     return 1 if failures else 0
 
@@ -237,7 +236,7 @@ def train_segmenter(args) -> None:
 
 
 @command(
-    "Measure training steps and predictions on this machine, next to plainer ways of doing them.",
+    "Time training steps and predictions on this machine, and compare with simpler implementations.",
     option("--reference", help="compare with this Python file only, see benchmark.against_reference"),
     DEVICE,
 )
@@ -256,7 +255,7 @@ def benchmark(args) -> None:
 
 
 @command(
-    "Run everything that only a GPU can show, and write one report. Without a GPU, say so.",
+    "Run the tests, timings and trainings that need a GPU, and write one report.",
     option("--data", type=Path, help="folder of pairs to train on with the few-pairs recipe; None: leave that out"),
     option("--labelled", type=Path, help="folder with ground truth, to score that network on"),
     option("--reference", type=Path, help="Python file to compare with, see benchmark.against_reference"),

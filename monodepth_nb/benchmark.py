@@ -17,7 +17,7 @@ from monodepth_nb.losses import MonodepthLoss
 from monodepth_nb.machine import autocast, autocast_dtype
 from monodepth_nb.networks import ENCODERS, DispResNet
 from monodepth_nb.pretrained import cached_features
-from monodepth_nb.training import TrainConfig, Trainer, seed_everything
+from monodepth_nb.training import TrainConfig, Trainer
 
 # (width, height, width in pixels, batch size) of the settings that the notebooks use
 SETTINGS = ((1.0, 256, 512, 1), (1.0, 256, 512, 8), (0.25, 128, 256, 1), (0.25, 128, 256, 4))
@@ -28,10 +28,7 @@ Step = Callable[[], None]
 def make_training_step(
     batch_size: int = 1, height: int = 256, width: int = 512, device="cpu", model: nn.Module | None = None, **config
 ) -> Step:
-    """A function that runs one complete training step on random pairs.
-
-    model: default: the full-width network; config: further fields of `TrainConfig`
-    """
+    """One training step on random pairs. model: default: the full-width network; config: fields of `TrainConfig`"""
     device = torch.device(device)
     trainer = Trainer(model or DispResNet(), TrainConfig(batch_size=batch_size, **config), MonodepthLoss(), device)
     left, right = torch.rand(2, batch_size, 3, height, width, device=device)
@@ -45,9 +42,8 @@ def make_training_step(
 
 
 def prediction_step(
-    model: nn.Module, batch_size: int, size: tuple[int, int], device: torch.device,
-    dtype: torch.dtype = torch.float32, layout: torch.memory_format = torch.channels_last,
-) -> Step:  # fmt: skip
+    model: nn.Module, batch_size: int, size, device: torch.device, dtype=torch.float32, layout=torch.channels_last
+) -> Step:
     """One pass of the network. `predict` makes two, one of them of the mirrored picture."""
     image = torch.rand(batch_size, 3, *size, device=device).to(memory_format=layout)
     model = model.to(device, memory_format=layout).eval()
@@ -87,14 +83,11 @@ def benchmark(device: torch.device) -> pd.DataFrame:
     """Seconds of a training step and of a prediction, and pairs or images per second; a row per entry of SETTINGS."""
     rows = []
     for width, *size, batch in SETTINGS:
-        seed_everything(0)
         model = DispResNet(width=width)
         step_s = seconds_per_call(make_training_step(batch, *size, device, model))
         predict_s = seconds_per_call(prediction_step(model, batch, size, device))
-        setting = {"width": width, "size": f"{size[0]}x{size[1]}", "batch": batch}
-        speeds = {"pairs_per_s": batch / step_s, "images_per_s": batch / predict_s}
-        rows.append(setting | {"step_s": step_s, "predict_s": predict_s} | speeds)
-    return pd.DataFrame(rows)
+        rows.append((width, "x".join(map(str, size)), batch, step_s, predict_s, batch / step_s, batch / predict_s))
+    return pd.DataFrame(rows, columns=["width", "size", "batch", "step_s", "predict_s", "pairs_per_s", "images_per_s"])
 
 
 def comparisons(device: torch.device) -> Iterator[tuple[str, Step, Step]]:
@@ -107,7 +100,7 @@ def comparisons(device: torch.device) -> Iterator[tuple[str, Step, Step]]:
     if device.type == "cuda":
         steps = (make_training_step(8, device=device, compile=compiled) for compiled in (False, True))
         yield "step on 8 pairs, 256x512: network and loss compiled, not eager", *steps
-    plain = prediction_step(DispResNet(), 1, (256, 512), device, torch.float32, torch.contiguous_format)
+    plain = prediction_step(DispResNet(), 1, (256, 512), device, layout=torch.contiguous_format)
     for dtype in dict.fromkeys((torch.float32, autocast_dtype("auto", device), torch.bfloat16)):
         what = f"prediction of one image, 256x512: channels last, {dtype}, not plain eager float32"
         yield what, plain, prediction_step(DispResNet(), 1, (256, 512), device, dtype)
@@ -132,8 +125,7 @@ def against_reference(path: Path, device: torch.device, batch=8, size=(256, 512)
     def theirs() -> Step:
         return reference["make_reference_step"](batch_size=batch, height=size[0], width=size[1], device=str(device))
 
-    plain = {"dtype": torch.float32, "layout": torch.contiguous_format}
-    slow = prediction_step(reference["ReferenceNet"](), batch, size, device, **plain)
+    slow = prediction_step(reference["ReferenceNet"](), batch, size, device, layout=torch.contiguous_format)
     fast = prediction_step(DispResNet(width=width), batch, size, device, autocast_dtype("auto", device))
     found = {"prediction": times_faster(slow, fast)}
     del slow, fast  # they take memory, which is measured next

@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from monodepth_nb.identity import changed_code, code_of, described, move_aside, names_of, short_hash
+from monodepth_nb.layers import check_option
 from monodepth_nb.machine import process_count
-from monodepth_nb.networks import build_network, check_option
+from monodepth_nb.networks import build_network
 
 FORMAT = "monodepth_nb checkpoint 1"
 EVERY_S = 120  # between checkpoints; a large one has 0.7 GB, and an epoch may take seconds
@@ -30,9 +31,6 @@ MEASURED = ("validation", "truth")  # what is only measured may be added or left
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be read, or that belongs to another run."""
-
-
-# ---- Writing ----
 
 
 def write_whole(path: Path, write) -> None:
@@ -65,23 +63,26 @@ class RunFolder:
         self.best_loss, self.best_epochs, self.best_is_new = float("inf"), 0, False
         self.written_at = time.monotonic()
 
-    def start(self) -> None:
+    def start(self) -> "RunFolder":
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.settings, indent=2) + "\n"
         write_whole(self.folder / "config.json", lambda path: path.write_text(text))
+        return self
 
-    def is_due(self) -> bool:
-        return time.monotonic() - self.written_at >= EVERY_S
+    def save(self, history: list[dict], is_last: bool) -> bool:
+        """After an epoch: keep the best weights, and write after the last one or when it is time. Whether it wrote."""
+        self.keep_best(history)
+        is_due = is_last or time.monotonic() - self.written_at >= EVERY_S
+        if is_due:
+            self.write(history)
+        return is_due
 
     def keep_best(self, history: list[dict]) -> None:
         """Copy the weights if the last row of `history` is the best so far."""
         loss = to_minimise(history[-1])
         if loss < self.best_loss:
             self.best_loss, self.best_epochs, self.best_is_new = loss, len(history), True
-            for name, tensor in self.model.state_dict().items():
-                if name not in self.best:
-                    self.best[name] = torch.empty_like(tensor, device="cpu")
-                self.best[name].copy_(tensor)
+            self.best = {k: tensor.to("cpu", copy=True) for k, tensor in self.model.state_dict().items()}
 
     def write(self, history: list[dict]) -> None:
         """Write history.csv, best.pt if there is a better one than before, and last.pt."""
@@ -129,7 +130,7 @@ class RunFolder:
             if state[name]:  # a gradient scaler has none where none is needed
                 part.load_state_dict(state[name])
         if (self.folder / "best.pt").exists():
-            best = load(self.folder / "best.pt", mmap=True)
+            best = load(self.folder / "best.pt")
             if best["settings"].get("validation") == self.settings["validation"]:  # chosen by the same pairs
                 self.best_loss = to_minimise(best["history"][-1])
         return state["history"]
@@ -139,37 +140,28 @@ def to_minimise(row: dict) -> float:
     return row.get("validation_total", row["train_total"])
 
 
-# ---- Reading ----
-
-
 def checkpoint_file(path: str | Path) -> Path:
     """The file itself, where `path` is a run folder its best.pt."""
     return Path(path) / "best.pt" if Path(path).is_dir() else Path(path)
 
 
-def load(path: str | Path, mmap: bool = False) -> dict:
-    """The content of a checkpoint, on the CPU; mmap: tensors are read when used.
-
-    Raises FileNotFoundError and CheckpointError.
-    """
+def load(path: str | Path) -> dict:
+    """The content of a checkpoint, on the CPU. Raises FileNotFoundError and CheckpointError."""
     path = checkpoint_file(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: pass the last.pt or best.pt of a run folder")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in many ways
-        raise CheckpointError(
-            f"{path} is damaged or no checkpoint ({type(error).__name__}): use another or delete it"
-        ) from error
+        problem = f"{path} is damaged or no checkpoint ({type(error).__name__})"
+        raise CheckpointError(f"{problem}: use another or delete it") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} does not have the format {FORMAT!r}: use another file, or train again")
     return state
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
-    """Rebuild the network of a checkpoint, in eval mode; `size` is the (height, width) it was trained at.
-
-    Its `settings` are those of the run.
+    """The network of a checkpoint, in eval mode, with its run's `settings` and `size`, the (height, width) of images.
 
     Raises FileNotFoundError and CheckpointError.
     """
@@ -186,29 +178,21 @@ def load_weights(model: nn.Module, state: dict, path: Path) -> None:
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
-        raise CheckpointError(
-            f"{path} holds another network, {state['arguments']}, than {getattr(model, 'arguments', None)}: "
-            "use another run folder"
-        ) from error
-
-
-# ---- Which run it is ----
+        networks = f"another network, {state['arguments']}, than {getattr(model, 'arguments', None)}"
+        raise CheckpointError(f"{path} holds {networks}: use another run folder") from error
 
 
 def settings_of(
     model: nn.Module, config, loss: nn.Module, transforms: tuple, train_data, validation_data=None, truth_data=None
 ) -> dict:
-    """What a run depends on, for `RunFolder`. Only the product of batch size and processes matters.
-
-    transforms: the first and the late one
-    """
+    """What a run depends on, for `RunFolder`. transforms: the first and the late one"""
     package = (type(m).__module__.partition("monodepth_nb.") for m in (*model.modules(), loss))
     frozen = (p.detach().cpu().double().abs().sum().item() for p in model.parameters() if not p.requires_grad)
     arguments = getattr(model, "arguments", None) or {}
     trunk = Path(str(arguments.get("weights", "")).removeprefix("streets:"))
     return {
         **asdict(config),
-        "pairs_per_step": process_count() * config.batch_size,
+        "pairs_per_step": process_count() * config.batch_size,  # either may change, not the product
         "code": code_of("training", "data.kitti", "data.motorcycle", *sorted({m[2] for m in package} - {""})),
         "network": {"class": described(type(model))} | arguments,
         "layers": short_hash([described(type(m)) for m in model.modules()]),
@@ -228,13 +212,12 @@ def settings_of(
     }
 
 
-def colours(data, count: int = 8) -> list[float]:
-    """Mean colours of both views of pairs from the whole data set.
+def colours(data) -> list[float]:
+    """Mean colours of both views of eight pairs from the whole data set, to recognise pictures that were exchanged.
 
-    They recognise pictures that were exchanged. A checksum would not do, because machines differ in the last bits of
-    resized and rendered pictures.
+    A checksum would not do, because machines differ in the last bits of resized and rendered pictures.
     """
-    pairs = (data[i] for i in sorted(set(np.linspace(0, len(data) - 1, count).round().astype(int).tolist())))
+    pairs = (data[i] for i in np.unique(np.linspace(0, len(data) - 1, 8).round().astype(int)).tolist())
     return [round(c, 3) for pair in pairs for view in ("left", "right") for c in pair[view].mean(dim=(1, 2)).tolist()]
 
 
@@ -251,28 +234,19 @@ def baseline_m_of(data) -> float | None:
 
 def differences(old: dict, new: dict, epochs_done: int) -> list[str]:
     """What keeps a run of settings `new` from resuming one of `old`."""
-    if "code" not in old and "code" in new:
-        return [changed_code({}, new["code"])]
     lines, lengthenable = [], new["schedule"] == "constant" and new["recipe"] == "course"
     for name in sorted((old | new).keys() - set(FREE_SETTINGS)):
         before, now = old.get(name), new.get(name)
-        if alike(before, now) or (name in MEASURED and None in (before, now)):
+        if before == now or (name in MEASURED and None in (before, now)):
+            continue
+        if name == "colours" and len(before or ()) == len(now) and np.allclose(before, now, rtol=0, atol=2e-3):
             continue
         if name == "code":
-            lines.append(changed_code(before, now))
+            lines.append(changed_code(before or {}, now))
         elif isinstance(before, dict) and isinstance(now, dict):
             lines += [f"{name} {k} {before.get(k)} (asked for: {now.get(k)})" for k in now if before.get(k) != now[k]]
         elif name != "epochs" or not lengthenable or now < epochs_done:
             depends = " (schedule or recipe depend on it)" if name == "epochs" else ""
-            lines.append(f"{name} {shortened(before)} (asked for: {shortened(now)}){depends}")
+            short = [f"{v[:160]}... #{short_hash(v)}" if len(v) > 160 else v for v in (str(before), str(now))]
+            lines.append(f"{name} {short[0]} (asked for: {short[1]}){depends}")
     return lines
-
-
-def alike(one, other) -> bool:
-    both_lists = isinstance(one, list) and isinstance(other, list) and len(one) == len(other)
-    numbers = both_lists and all(isinstance(value, float) for value in one + other)
-    return np.allclose(one, other, rtol=0, atol=2e-3) if numbers else one == other
-
-
-def shortened(value, length: int = 160) -> str:
-    return str(value) if len(str(value)) <= length else f"{str(value)[:length]}... #{short_hash(value)}"

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from monodepth_nb.data.recipes import RECIPES
+from monodepth_nb.layers import check_option
 from monodepth_nb.losses import PADDINGS
 from monodepth_nb.machine import PRECISIONS
-from monodepth_nb.networks import check_option
 
 
 def halving(epoch: int, epochs: int) -> float:
@@ -46,26 +46,23 @@ class TrainConfig:
 
     epochs: int = setting(50, "passes over the training pairs")
     batch_size: int = setting(8, "pairs per step and process")
-    learning_rate: float = setting(1e-4, "of Adam, before the schedule")
-    schedule: str = setting("constant", "of the learning rate", SCHEDULES)
-    encoder_learning_rate: float | None = setting(None, "of a trainable encoder; None: that of the rest")
-    recipe: str = setting("course", "as published, or for a few hundred pairs; chooses the loss as well", RECIPES)
-    padding: str = setting("zeros", "what the loss reads beyond the edge of a picture", PADDINGS)
+    learning_rate: float = setting(1e-4, "of Adam; the schedule multiplies it")
+    schedule: str = setting("constant", "how the learning rate changes over the epochs", SCHEDULES)
+    encoder_learning_rate: float | None = setting(None, "of a trainable encoder; None: --learning-rate")
+    recipe: str = setting("course", "augmentation and loss: the paper's, or those for a few hundred pairs", RECIPES)
+    padding: str = setting("zeros", "what the loss reads beyond a picture: black, or the colour at its edge", PADDINGS)
     seed: int = setting(0, "of order, augmentation and dropout")
     metrics_every: int = setting(0, "epochs between scores against ground truth; 0: after the last epoch only")
-    precision: str = setting(
-        "auto", "number format; auto: bf16 or fp16 on CUDA, else fp32; a CPU is slow in fp16", PRECISIONS
-    )
+    precision: str = setting("auto", "number format; auto: 16 bits on CUDA, else 32; fp16 is slow on CPUs", PRECISIONS)
     compile: bool = setting(False, "compile network and loss (torch.compile): a slow start, then faster steps")
     workers: int | None = setting(None, "processes that prepare batches; None: chosen by device")
 
     def __post_init__(self):
         for known in fields(self):
-            value = getattr(self, known.name)
+            name, value = known.name, getattr(self, known.name)
             if isinstance(value, np.generic):  # which a checkpoint could not store
-                object.__setattr__(self, known.name, value.item())
+                object.__setattr__(self, name, value.item())
             if known.metadata["choices"]:
-                check_option(known.name, getattr(self, known.name), known.metadata["choices"])
-        for name in ("epochs", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be larger than 0")
+                check_option(name, value, known.metadata["choices"])
+            if name in ("epochs", "batch_size", "learning_rate") and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be larger than 0")

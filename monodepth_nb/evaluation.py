@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from monodepth_nb.data.kitti import FOCAL_PX_BY_WIDTH, KITTI_HEIGHTS, first_few
 from monodepth_nb.data.sample import check_camera
 from monodepth_nb.data.transforms import resize
+from monodepth_nb.layers import check_option
 
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
 PAPER_BASELINE_M = 0.54
@@ -39,9 +40,7 @@ PUBLISHED = pd.DataFrame(
 ).set_index("method")
 
 
-def disparity_metrics(
-    prediction_px, truth_px, focal_px: float, baseline_m: float, protocol: str = "metres"
-) -> dict[str, float]:
+def disparity_metrics(prediction_px, truth_px, focal_px: float, baseline_m: float, protocol="metres") -> dict:
     """Compare a disparity map with ground truth over the pixels whose truth is finite and positive.
 
     prediction_px, truth_px: (H, W) arrays or tensors, disparity in pixels of the full-size image
@@ -49,11 +48,9 @@ def disparity_metrics(
     protocol:                one of PROTOCOLS, see above
     returns: abs_rel, sq_rel (m), rmse (m), rmse_log, a1, a2, a3 (shares with ratio < 1.25, 1.25^2, 1.25^3);
              epe (px); d1_all (percent of pixels wrong by >= 3 px and >= 5 %)
-    Raises ValueError if the sizes differ, the prediction is not finite, no pixel has ground truth, or the camera is
-    impossible.
+    Raises ValueError for other sizes, a prediction that is not finite, no ground truth at all, or an impossible camera.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    check_option("protocol", protocol, PROTOCOLS)
     prediction, truth = (np.asarray(x, dtype=np.float64) for x in (prediction_px, truth_px))
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction is {prediction.shape}, ground truth {truth.shape}; resize the prediction first")
@@ -70,9 +67,7 @@ def disparity_metrics(
     depth, true_depth = (to_depth_m(d, focal_px, baseline_m) for d in (prediction, truth))
     if protocol == "monodepth":
         true_depth = focal_px * baseline_m / truth
-    error_px = np.abs(prediction - truth)
-    d1_all = 100 * np.mean((error_px >= 3) & (error_px >= 0.05 * truth))
-    ratio = np.maximum(depth / true_depth, true_depth / depth)
+    error_px, ratio = np.abs(prediction - truth), np.maximum(depth / true_depth, true_depth / depth)
     scores = {
         "abs_rel": np.mean(np.abs(depth - true_depth) / true_depth),
         "sq_rel": np.mean((depth - true_depth) ** 2 / true_depth),
@@ -80,7 +75,7 @@ def disparity_metrics(
         "rmse_log": np.sqrt(np.mean((np.log(depth) - np.log(true_depth)) ** 2)),
         **{f"a{k}": np.mean(np.where(np.isnan(ratio), np.nan, ratio < 1.25**k)) for k in (1, 2, 3)},
         "epe": error_px.mean(),
-        "d1_all": d1_all,
+        "d1_all": 100 * np.mean((error_px >= 3) & (error_px >= 0.05 * truth)),
     }
     return {name: float(score) for name, score in scores.items()}
 
@@ -103,16 +98,14 @@ def mostly_clamped(depth_m: np.ndarray) -> bool:
 
 
 def warn_of_clamp(what: str) -> None:
+    problem = f"almost all depths of {what} lie at a limit of depth, {MIN_DEPTH_M:g} or {MAX_DEPTH_M:g} m"
     question = "is the focal length in pixels and the baseline in metres, not millimetres?"
-    limits = f"{MIN_DEPTH_M:g} or {MAX_DEPTH_M:g} m, the limits of depth"
-    warnings.warn(f"almost all depths of {what} lie at {limits}: {question}", stacklevel=3)
+    warnings.warn(f"{problem}: {question}", stacklevel=3)
 
 
 def to_pixels(disparity: Tensor, full_size: tuple[int, int]) -> np.ndarray:
     """(h, w) disparity as a fraction of width -> (H, W) pixels of the full-size image, resized bilinearly."""
-    resized = torch.nn.functional.interpolate(
-        disparity[None, None].float(), size=tuple(full_size), mode="bilinear", align_corners=False
-    )
+    resized = torch.nn.functional.interpolate(disparity[None, None].float(), tuple(full_size), mode="bilinear")
     return resized[0, 0].cpu().numpy() * full_size[1]
 
 
@@ -143,12 +136,11 @@ def post_process(d_left: Tensor, d_mirrored: Tensor) -> Tensor:
     x = torch.linspace(0, 1, d_left.shape[-1], dtype=d_left.dtype, device=d_left.device)
     at_left = 1 - (20 * (x - 0.05)).clamp(0, 1)
     at_right = at_left.flip(-1)
-    middle = (d_left + d_mirrored) / 2
-    return at_left * d_mirrored + at_right * d_left + (1 - at_left - at_right) * middle
+    return at_left * d_mirrored + at_right * d_left + (1 - at_left - at_right) * (d_left + d_mirrored) / 2
 
 
 class Predictor:
-    """Predicts a sample's disparity in pixels at its ground truth's size.
+    """Predicts the disparity of a sample, or of `many` as one batch, in pixels at the size of its ground truth.
 
     maps: samples -> an (h, w) tensor for each, fractions of the width
     """
@@ -160,17 +152,14 @@ class Predictor:
         return next(self.many([sample]))
 
     def many(self, samples: list):
-        """Predict samples as one batch."""
-        for sample, disparity in zip(samples, self.maps(samples), strict=True):
-            yield to_pixels(disparity, sample["disparity_px"].shape)
+        return map(to_pixels, self.maps(samples), (sample["disparity_px"].shape for sample in samples))
 
 
 def network_predictor(network, size: tuple[int, int], post: bool = False, baseline_m: float | None = None) -> Predictor:
     """The predictions of a network, see `left_disparity`.
 
     size:       (height, width) of the images that the network gets
-    baseline_m: of the pairs that it was trained on. Where a sample's cameras are closer together or farther apart (by
-                more than SAME_RIG), its disparity is that much smaller or larger. None: never
+    baseline_m: of the pairs it was trained on. Where a sample's differs by more than SAME_RIG, its disparity is scaled
     """
 
     def scale(sample) -> float:
@@ -190,15 +179,15 @@ def cached(predict):
 
     Of a network, the maps are kept at its own size: at full size those of KITTI would take 0.4 GB.
     """
-    known = {}
-    maps = predict.maps if isinstance(predict, Predictor) else partial(map, predict)
+    known, of_network = {}, isinstance(predict, Predictor)
+    maps = predict.maps if of_network else partial(map, predict)
 
     def recall(samples) -> list:
         if new := [sample for sample in samples if sample["name"] not in known]:
             known.update(zip((sample["name"] for sample in new), maps(new), strict=True))
         return [known[sample["name"]] for sample in samples]
 
-    return Predictor(recall) if isinstance(predict, Predictor) else lambda sample: recall([sample])[0]
+    return Predictor(recall) if of_network else lambda sample: recall([sample])[0]
 
 
 def predictions(predict, dataset):
@@ -249,8 +238,7 @@ def has_truth(sample) -> np.ndarray:
 def evaluate(predict, dataset, protocol: str = "metres") -> pd.DataFrame:
     """`disparity_metrics` of every sample, one row each, after its `name` and the `protocol`.
 
-    predict: sample -> (H, W) disparity in pixels at the ground truth's size, e.g. `network_predictor(...)` or a
-             `PixelMeanBaseline`
+    predict: sample -> (H, W) disparity in pixels at the truth's size: a `network_predictor`, a `PixelMeanBaseline` ...
     The index is the sample's place in `dataset`: a sample without a pixel of ground truth is named and has no row.
     Raises NoTruth if none has.
     """
@@ -258,12 +246,11 @@ def evaluate(predict, dataset, protocol: str = "metres") -> pd.DataFrame:
     bar = tqdm(predictions(predict, dataset), desc="scoring", unit="image", total=len(dataset), leave=False, delay=2)
     for i, (sample, prediction) in enumerate(bar):
         known = has_truth(sample)
-        if known.any():
-            scores = score_sample(prediction, sample, protocol)
-            rows[i] = {"name": sample["name"], "protocol": protocol} | scores
-            clamped += mostly_clamped(true_depth_m(sample)[known])
-        else:
+        if not known.any():
             blank.append(sample["name"])
+            continue
+        rows[i] = {"name": sample["name"], "protocol": protocol} | score_sample(prediction, sample, protocol)
+        clamped += mostly_clamped(true_depth_m(sample)[known])
     if blank:
         text = f"no pixel has ground truth in {len(blank)} of {len(dataset)} images ({first_few(blank)})"
         if not rows:

@@ -29,7 +29,7 @@ UNKNOWN = "0.82"  # light grey
 LEFT, RIGHT = "#2166ac", "#d6604d"
 
 
-def _figure(width: float, height: float, layout: str = "constrained") -> Figure:
+def _figure(width: float, height: float, layout: str) -> Figure:
     fig = plt.figure(figsize=(width, height), layout=layout)  # pyplot makes notebooks show figures as images
     plt.close(fig)  # otherwise a notebook shows it twice: as the cell's value, and because it is open
     return fig
@@ -49,11 +49,8 @@ class Panel(NamedTuple):
 
 
 def disparity_range(width: float = 1) -> Normalize:
-    """The logarithmic range of disparity colours, in pixels of an image of this width; 1: in fractions of it.
-
-    It clips: a disparity of 0 or less is infinitely far, not unknown.
-    """
-    return LogNorm(DISPARITY_MIN * width, DISPARITY_MAX * width, clip=True)
+    """The logarithmic range of disparity colours, in pixels of an image of this width; 1: in fractions of it."""
+    return LogNorm(DISPARITY_MIN * width, DISPARITY_MAX * width, clip=True)  # 0 or less: infinitely far, not unknown
 
 
 def disparity_panel(values, title: str, width: float | None = None) -> Panel:
@@ -87,12 +84,11 @@ def draw_panels(axes: np.ndarray, panels: list[Panel], bars=()) -> None:
         ax.remove()
     for ax, panel in zip(filled, panels, strict=True):
         _show(ax, panel)
-        ax.axis("off")
     for label, indices in bars:
         beside = [filled[i] for i in indices]
-        image, style = beside[-1].images[0], {"shrink": 0.9, "pad": 0.015}
+        image, style = beside[-1].images[0], {"label": label, "shrink": 0.9, "pad": 0.015}
         is_log = isinstance(image.norm, LogNorm)
-        bar = beside[-1].figure.colorbar(image, ax=beside, label=label, extend="both" if is_log else "max", **style)
+        bar = image.figure.colorbar(image, ax=beside, extend="both" if is_log else "max", **style)
         if is_log:
             _plain_ticks(bar.ax.yaxis)
 
@@ -112,6 +108,7 @@ def _show(ax, panel: Panel) -> None:
     h, w = panel.shape or values.shape[:2]
     ax.imshow(values, extent=(0, w, h, 0), **style)
     ax.set_title(panel.title, fontsize=10, parse_math=False)  # a file name may hold "$"
+    ax.axis("off")
 
 
 def _array(values) -> np.ndarray:
@@ -142,9 +139,7 @@ def prediction_figure(sample, prediction_px, label: str) -> Figure:
 def best_median_worst(predict, dataset, scores, label: str) -> Figure:
     """Columns: the images with the lowest, middle and highest AbsRel, or EPE where there are no metres.
 
-    Rows: image, truth, prediction, error.
-
-    scores: of `evaluation.evaluate`, its index = places in `dataset`
+    Rows: image, truth, prediction, error. scores: of `evaluation.evaluate`, its index = places in `dataset`
     """
     metric, name = ("epe", "EPE") if scores["abs_rel"].isna().any() else ("abs_rel", "AbsRel")
     order = scores[metric].to_numpy().argsort()
@@ -167,8 +162,8 @@ def map_panels(maps: dict, truth: np.ndarray) -> list[Panel]:
 def map_grid(image, maps: dict, truth_px, label: str, title: str) -> Figure:
     """`map_panels` between the image and its ground truth."""
     truth = np.asarray(truth_px)
-    panels = [Panel(image, "left view", shape=truth.shape), *map_panels(maps, truth)]
-    panels.append(disparity_panel(truth, "ground truth"))
+    true_panel = disparity_panel(truth, "ground truth")
+    panels = [Panel(image, "left view", shape=truth.shape), *map_panels(maps, truth), true_panel]
     return grid(panels, min(4, len(panels)), f"{title}\n{label}", [("disparity [px]", range(len(panels)))])
 
 
@@ -177,10 +172,8 @@ def two_by_two(train_image, train_disparity, test_image, test_disparity, label, 
     rows = {"training image": (train_image, train_disparity), unseen: (test_image, test_disparity)}
     panels = []
     for title, (image, disparity) in rows.items():
-        panels.append(Panel(image, title, shape=disparity.shape))
-        panels.append(disparity_panel(disparity, "predicted disparity", 1))
-    bars = [("disparity [fraction of image width]", [1, 3])]
-    return grid(panels, 2, f"Trained on, and never seen\n{label}", bars)
+        panels += [Panel(image, title, shape=disparity.shape), disparity_panel(disparity, "predicted disparity", 1)]
+    return grid(panels, 2, f"Trained on, and never seen\n{label}", [("disparity [fraction of image width]", [1, 3])])
 
 
 def reconstruction_figure(sample, disparity: Tensor, label: str) -> Figure:
@@ -192,28 +185,25 @@ def reconstruction_figure(sample, disparity: Tensor, label: str) -> Figure:
     d_left = F.interpolate(disparity[None, None].float(), size=left.shape[-2:], mode="bilinear")
     rebuilt = warp_horizontal(right[None], -d_left)[0]
     difference = (rebuilt - left).abs().mean(0)
-    panels = [Panel(left, "left view"), Panel(rebuilt, "right view, warped")]
-    panels.append(Panel(difference, f"difference, mean {difference.mean():.3f}", "Greys", Normalize(0, 0.5)))
-    bars = [("mean difference [0-1]", [2])]
-    return grid(panels, 3, f"The left view, rebuilt from the right one\n{label}", bars)
+    error = Panel(difference, f"difference, mean {difference.mean():.3f}", "Greys", Normalize(0, 0.5))
+    panels = [Panel(left, "left view"), Panel(rebuilt, "right view, warped"), error]
+    return grid(panels, 3, f"The left view, rebuilt from the right one\n{label}", [("mean difference [0-1]", [2])])
 
 
-def pairs_strip(samples, label: str, title: str = "Stereo pairs") -> Figure:
+def pairs_strip(samples, label: str) -> Figure:
     """Stereo pairs, one per row: left, right."""
-    panels = []
-    for sample in samples:
-        panels += [Panel(sample["left"], f"{sample['name']}, left"), Panel(sample["right"], "right")]
-    return grid(panels, 2, f"{title}\n{label}")
+    panels = [(Panel(s["left"], f"{s['name']}, left"), Panel(s["right"], "right")) for s in samples]
+    return grid(sum(panels, ()), 2, f"Stereo pairs\n{label}")
 
 
 def photo_sheet(picture, disparity, depth_m, label: str) -> Figure:
     """A photo, its relative disparity (fraction of the width) and, unless `depth_m` is None, its depth up to 80 m."""
-    title = "relative disparity" if depth_m is not None else "relative disparity, no metres"
-    panels = [Panel(picture, "photo"), disparity_panel(disparity, title, 1)]
-    bars = [("share of width", [1]), ("depth [m]", [2])]
+    title = "relative disparity" + ", no metres" * (depth_m is None)
+    panels, bars = [Panel(picture, "photo"), disparity_panel(disparity, title, 1)], [("share of width", [1])]
     if depth_m is not None:
         panels.append(Panel(depth_m, "depth", "viridis_r", Normalize(0, 80)))
-    return grid(panels, len(panels), label, bars[: len(panels) - 1])
+        bars.append(("depth [m]", [2]))
+    return grid(panels, len(panels), label, bars)
 
 
 def colour_disparity(disparity: np.ndarray) -> np.ndarray:
@@ -222,8 +212,8 @@ def colour_disparity(disparity: np.ndarray) -> np.ndarray:
     return cmap(disparity_range()(np.ma.masked_invalid(disparity)), bytes=True)[..., :3]
 
 
-def write_animation(path: Path, frames: list[Figure], seconds: float = 0.3) -> None:
-    """The figures as a GIF that repeats; the last one stays longer."""
+def write_animation(path: Path, frames: list[Figure]) -> None:
+    """The figures as a GIF that repeats: 0.3 s each, the last one 3 s."""
     pictures = []
     for frame in frames:
         file = BytesIO()
@@ -231,7 +221,7 @@ def write_animation(path: Path, frames: list[Figure], seconds: float = 0.3) -> N
         pictures.append(Image.open(file).convert("RGB"))
     palette = pictures[-1].quantize(255)  # one for all, so that only what changes takes space
     pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    durations = [1000 * seconds] * (len(pictures) - 1) + [3000]
+    durations = [300] * (len(pictures) - 1) + [3000]
     pictures[0].save(path, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
 
 
@@ -247,7 +237,7 @@ def loss_curves(history, label: str) -> Figure:
     long = history.melt("epoch", columns, var_name="column", value_name="loss").dropna()
     long[["data", "term"]] = long["column"].str.split("_", n=1, expand=True)
     terms = long.groupby("term", sort=False)
-    fig = _figure(max(11, 3 * len(terms)), 3.2)
+    fig = _figure(max(11, 3 * len(terms)), 3.2, "constrained")
     axes = fig.subplots(1, len(terms), squeeze=False)[0]
     style = {"palette": {"train": LEFT, "validation": RIGHT}, "errorbar": None}
     for ax, (term, rows) in zip(axes, terms, strict=True):
@@ -264,15 +254,14 @@ def loss_curves(history, label: str) -> Figure:
     return fig
 
 
-def draw_runs(ax, runs, metric: str, axis: str, band: bool = False, legend: bool = True) -> None:
+def draw_runs(ax, runs, metric: str, axis: str, band: bool = False) -> None:
     """A row per arm of an experiment, a point per run, a colour per seed.
 
     runs: DataFrame with a row per run: `arm`, `seed` and the column `metric`, called `axis` in the figure
     band: also from the lowest to the highest run of each arm, with a tick at the mean
     """
-    style = {"palette": "colorblind", "jitter": False, "size": 7, "legend": legend}
     named = runs.assign(seed="seed " + runs["seed"].astype(str))
-    sns.stripplot(named, x=metric, y="arm", hue="seed", ax=ax, **style)
+    sns.stripplot(named, x=metric, y="arm", hue="seed", ax=ax, palette="colorblind", jitter=False, size=7)
     if band:
         arms = runs.groupby("arm", sort=False)[metric]
         rows = range(len(arms))

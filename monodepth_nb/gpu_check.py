@@ -32,13 +32,12 @@ class Outcome(NamedTuple):
 
 
 def parts(
-    out: Path, data: Path | None, labelled: Path | None, reference: Path | None,
-    size=(256, 512), width=1.0, steps=300, epochs=24, device="cuda",
-) -> list[Part]:  # fmt: skip
+    out: Path, data, labelled, reference, size=(256, 512), width=1.0, steps=300, epochs=24, device="cuda"
+) -> list[Part]:
     """What is run, the most valuable first.
 
-    data:      folder of pairs to train on with the few-pairs recipe; labelled: one with ground truth to score that on
-    reference: file for `benchmark.against_reference`
+    data, labelled: folders to train on with the few-pairs recipe and to score that on; reference: file for
+    `benchmark.against_reference`; None leaves their parts out
     """
     tests = ("-m", "pytest", "-m", "cuda", "-rfE", "--tb=short", "-p", "no:cacheprovider", "tests/test_precision.py")
     train = (*HERE, "train", "--size", *size, "--width", width, "--device", device, "--run-dir")
@@ -61,13 +60,12 @@ def parts(
 def run(part: Part, limit_s: float, log: Path) -> Outcome:
     """Run a part in a process of its own, for `limit_s` seconds at most."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {"PYTHONPATH": path, "MPLBACKEND": "Agg"}
+    options = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": path, "MPLBACKEND": "Agg"}, "timeout": limit_s}
     started = time.monotonic()
     with open(log, "w") as file:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
+        options |= {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
         try:
-            command = [sys.executable, *map(str, part.arguments)]
-            status = subprocess.run(command, cwd=ROOT, env=environment, timeout=limit_s, **streams).returncode
+            status = subprocess.run([sys.executable, *map(str, part.arguments)], **options).returncode
             verdict = f"failed with exit status {status}" if status else "passed"
         except subprocess.TimeoutExpired:
             verdict = f"stopped after its limit of {limit_s:.0f} s"

@@ -1,8 +1,7 @@
 """What a stored result depends on, as short texts that are stored beside it, so that an edit makes it stale.
 
-A trained network, a rendered street or a table of numbers is right only as long as nothing changes that it was computed
-from. So all of that is written beside it: a hash of every module that computes it (`code_of`), and each object involved
-in one line (`described`). Whoever finds other texts there computes anew, and keeps the old result (`move_aside`).
+A hash of every module that computes it (`code_of`), and each object involved in one line (`described`). Whoever finds
+other texts there computes anew, and keeps the old result (`move_aside`).
 """
 
 import ast
@@ -32,17 +31,14 @@ def short_hash(content) -> str:
 
 def move_aside(folder: Path) -> Path:
     """Rename `folder` to the first free of NAME_old1, NAME_old2 ...; returns its new path."""
-    names = (folder.with_name(f"{folder.name}_old{n}") for n in count(1))
-    return folder.rename(next(name for name in names if not name.exists()))
+    paths = (folder.with_name(f"{folder.name}_old{n}") for n in count(1))
+    return folder.rename(next(path for path in paths if not path.exists()))
 
 
 def changed_code(old: dict[str, str], new: dict[str, str]) -> str:
     """For a message: the modules whose hashes differ between two results of `code_of`; the older one may be empty."""
     names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
     return f"the code of {', '.join(names)} changed since" if old else "it was made by an older version"
-
-
-# ---- Code of the package ----
 
 
 def code_of(*roots: str | Path, loaded: bool = True) -> dict[str, str]:
@@ -98,9 +94,6 @@ def imports_of(tree: ast.Module) -> Iterator[str]:
             inside = node.module.removeprefix("monodepth_nb").removeprefix(".")
             for name in (f"{inside}.{alias.name}".removeprefix(".") for alias in node.names):
                 yield name if file_of(name).is_file() else inside or "__init__"
-
-
-# ---- Objects ----
 
 
 def described(value, outer: tuple = ()) -> str:

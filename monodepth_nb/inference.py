@@ -1,15 +1,13 @@
 """Depth of any photo: read it, predict its disparity, write maps, depth and point clouds.
 
-A network predicts disparity as a fraction of the image width. Metres need the camera's focal length (in pixels of
-the stored photo, turned upright) and the baseline of the stereo pairs that the network was trained on, and they hold
-only for photos like those. Without both, the result is called relative disparity and no metres are written.
+A network predicts relative disparity, a fraction of the image width. Metres need the camera's focal length (in pixels
+of the stored photo, turned upright) and the baseline of the training pairs, and hold only for photos like those pairs.
 """
 
 import os
 import sys
 import warnings
 from functools import partial
-from importlib.resources import files
 from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
@@ -55,24 +53,18 @@ def read_photo(path: str | Path) -> Photo:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: check its name")
     with opened(path, remedy="convert it to a smaller PNG or JPEG") as image:  # one may claim to have gigabytes
-        turned = image.getexif().get(ORIENTATION, 1) >= 5
-        full_width = image.height if turned else image.width
-        deep = deep_pixels(image)
+        full_width, deep = image.size[image.getexif().get(ORIENTATION, 1) >= 5], deep_pixels(image)  # 5 to 8: turned
         if deep is not None:
             image = Image.fromarray((deep * (255 / white_value(path, deep))).round().astype(np.uint8))
         image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # JPEG decodes at 1/2, 1/4 or 1/8 in a fraction of the memory
-        image = as_rgb(ImageOps.exif_transpose(image))
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "F":
+            raise ValueError("its pixels are floating-point numbers of unknown range")
+        if image.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+        image = image.convert("RGB")
         image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
         return Photo(np.asarray(image, dtype=np.float32) / 255, full_width)
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
 
 
 def find_photos(names: list[str | Path]) -> list[Path]:
@@ -82,13 +74,10 @@ def find_photos(names: list[str | Path]) -> list[Path]:
     """
     photos = []
     for name in map(Path, names):
-        found = [name]
-        if name.is_dir():
-            found = [p for p in sorted(name.iterdir()) if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
-            found = [p for p in found if not is_result(p)]
-        if not found:
+        inside = sorted(p for p in name.glob("[!.]*") if p.suffix.lower() in SUFFIXES and not is_result(p))
+        if name.is_dir() and not inside:
             raise ValueError(f"{name} holds no image ({', '.join(SUFFIXES)}): check the folder")
-        photos += found
+        photos += inside or [name]
     return list(dict.fromkeys(photos))
 
 
@@ -106,7 +95,7 @@ def load_network(path: str | Path | None = None, device: torch.device | str = "c
 
     Raises as `load_model` and `OnnxNetwork` do.
     """
-    shipped = Path(str(files("monodepth_nb") / "weights" / "streets.pt"))
+    shipped = Path(__file__).parent / "weights" / "streets.pt"
     if path is None and not shipped.is_file():
         raise FileNotFoundError(f"{shipped}, the network that ships with the package, is missing: pass --checkpoint")
     path = Path(path or shipped)
@@ -119,19 +108,13 @@ def training_baseline_m(network) -> float | None:
 
 
 def predict_photos(
-    network,
-    photos: list[Path],
-    folder: str | Path,
-    size: tuple[int, int],
-    camera: Camera | None = None,
-    ply: bool = False,
+    network, photos: list[Path], folder: str | Path, size: tuple[int, int], camera: Camera | None = None, ply=False
 ) -> dict[Path, str]:
     """Predict every photo, post-processed, and write the files of `write_results` into `folder`.
 
     size:    (height, width) of the images that the network gets; photos of any aspect ratio are resized to it
     ply:     write point clouds too, which need a camera
     returns: error messages by photo; all other photos are done
-    Warns of photos that are larger than their results, and of a camera that puts most depths on a limit.
     Raises OSError if the folder cannot be made, ValueError if `ply` lacks a camera or a camera is impossible.
     """
     if ply and camera is None:
@@ -174,23 +157,20 @@ def predict_photo(network, photo: str | Path, size: tuple[int, int]) -> tuple[np
 
 def ask_for_photo(path: str | Path | None = None) -> str | Path | None:
     """A photo's path: `path`, else MONODEPTH_PHOTO, else on Colab an uploaded file, else None."""
-    path = path or os.environ.get("MONODEPTH_PHOTO")
+    path = path or os.environ.get("MONODEPTH_PHOTO") or None
     if not path and "google.colab" in sys.modules:
         from google.colab import files
 
         path = next(iter(files.upload()), None)
-    return path or None
+    return path
 
 
 # ---- Writing results ----
 
 
 def unique_names(photos: list[Path]) -> dict[Path, str]:
-    """How the names of a photo's results begin: its name without suffix, numbered where photos share one.
-
-    macOS and Windows take IMG and img for one name.
-    """
-    names, taken = {}, set()
+    """How the names of a photo's results begin: its name without suffix, numbered where photos share one."""
+    names, taken = {}, set()  # in lower case, because macOS and Windows take IMG and img for one name
     for path in photos:
         numbered = (f"{path.stem}_{number}" for number in count(2))
         names[path] = next(name for name in chain([path.stem], numbered) if name.casefold() not in taken)
@@ -198,10 +178,8 @@ def unique_names(photos: list[Path]) -> dict[Path, str]:
     return names
 
 
-def write_results(
-    start: Path, photo: Photo, disparity: np.ndarray, camera: Camera | None, ply: bool
-) -> np.ndarray | None:
-    """Write all files of one photo, named START_... and, with a camera, those on the right. Returns the depth.
+def write_results(start: Path, photo: Photo, disparity: np.ndarray, camera: Camera | None, ply: bool):
+    """Write all files of one photo, named START_... and, with a camera, those on the right. Returns the depth or None.
 
     relative_disparity.npy  float32, fraction of the width      depth_m.npy  float32, metres
     relative_disparity.png  16 bit, fraction * 65535 / 0.3      depth_m.png  16 bit, metres * 256
@@ -209,12 +187,11 @@ def write_results(
     coloured.png            colours, black far to yellow near
     """
     depth_m = to_depth_m(disparity * photo.full_width, *camera).astype(np.float32) if camera else None
-    maps = {"relative_disparity": (disparity, 65535 / MAX_DISPARITY), "depth_m": (depth_m, 256)}
+    maps = {"relative_disparity": (disparity, 65535 / MAX_DISPARITY)} | ({"depth_m": (depth_m, 256)} if camera else {})
     results = {}  # how to write each file
     for kind, (values, scale) in maps.items():
-        if values is not None:
-            stored = Image.fromarray(np.clip(np.round(values * scale), 0, 65535).astype(np.uint16))
-            results |= {f"{kind}.npy": partial(save_array, values), f"{kind}.png": partial(stored.save, format="PNG")}
+        stored = Image.fromarray(np.clip(np.round(values * scale), 0, 65535).astype(np.uint16))
+        results |= {f"{kind}.npy": partial(save_array, values), f"{kind}.png": partial(stored.save, format="PNG")}
     coloured = Image.fromarray(figures.colour_disparity(disparity))
     sheet = figures.photo_sheet(photo.picture, disparity, depth_m, start.name)
     results["coloured.png"] = partial(coloured.save, format="PNG")
@@ -242,8 +219,6 @@ def to_points_m(picture: np.ndarray, disparity_px: np.ndarray, focal_px: float, 
     returns:      (N, 3) float32 x to the right, y down, z ahead in metres, and (N, 3) uint8 colours
     """
     h, w = disparity_px.shape
-    if picture.shape[:2] != (h, w):
-        raise ValueError(f"picture is {picture.shape[:2]}, disparity {(h, w)}; resize one of them first")
     z = to_depth_m(np.nan_to_num(disparity_px), focal_px, baseline_m)
     y, x = np.mgrid[:h, :w]
     xyz = np.stack(((x - (w - 1) / 2) * z / focal_px, (y - (h - 1) / 2) * z / focal_px, z), axis=-1)

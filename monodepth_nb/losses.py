@@ -1,8 +1,7 @@
 """The training signal: how well each view is rebuilt from the other (Godard et al. 2017, section 3.2).
 
-Disparity is a fraction of image width. Left estimate = right image sampled at x - d_left; right estimate = left
-image sampled at x + d_right. Where the paper and its code (monodepth_model.py) differ, formulas follow the code; only
-smoothness follows the paper.
+Disparity is a fraction of image width. Left estimate = right image sampled at x - d_left; right estimate = left image
+sampled at x + d_right. Where paper and code (monodepth_model.py) differ, only smoothness follows the paper.
 """
 
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monodepth_nb.layers import check_option
 from monodepth_nb.machine import autocast
 
 PADDINGS = ("zeros", "border")  # what the warp reads outside of a picture, see `warp_horizontal`
@@ -94,23 +94,14 @@ def left_right_consistency(disparity: Tensor, seen_from_other: Tensor) -> Tensor
     return (disparity - seen_from_other).abs().mean()
 
 
-def image_pyramid(image: Tensor, scales: int = 4) -> list[Tensor]:
-    """(B, C, H, W) and its area-averaged halves, finest first."""
-    images = [image]
-    for _ in range(scales - 1):
-        images.append(F.avg_pool2d(images[-1], 2))
-    return images
-
-
 def _check_shapes(disparities: list[Tensor], left: Tensor, right: Tensor) -> None:
     if left.shape != right.shape:
-        raise ValueError(
-            f"left view {tuple(left.shape)} and right view {tuple(right.shape)} differ in size; resize both to one size"
-        )
+        sizes = f"left view {tuple(left.shape)} and right view {tuple(right.shape)}"
+        raise ValueError(f"{sizes} differ in size; resize both to one size")
     b, _, h, w = left.shape
     for scale, disparity in enumerate(disparities):
-        expected = (b, 2, h // 2**scale, w // 2**scale)
-        if tuple(disparity.shape) != expected:
+        expected = (b, 2, h >> scale, w >> scale)
+        if disparity.shape != expected:
             raise ValueError(f"disparity at scale {scale} is {tuple(disparity.shape)}, expected {expected}")
 
 
@@ -137,18 +128,14 @@ class MonodepthLoss(nn.Module):
 
     alpha:   share of SSIM in the appearance term, the rest is L1
     padding: of `warp_horizontal`. As published ("zeros"), a pixel that points out of the other picture is compared with
-    black and with disparity 0. That pulls the map down along the border; "border" does not
+             black and with disparity 0. That pulls the map down along the border; "border" does not
     """
 
     def __init__(self, smoothness_weight=0.1, consistency_weight=1.0, padding: str = "zeros", alpha: float = 0.85):
         super().__init__()
-        if padding not in PADDINGS:
-            raise ValueError(f"unknown padding {padding!r}; known: {', '.join(PADDINGS)}")
-        self.smoothness_weight = smoothness_weight
-        self.consistency_weight = consistency_weight
-        self.padding = padding
-        self.alpha = alpha
-        self._range_checked = False
+        check_option("padding", padding, PADDINGS)
+        self.smoothness_weight, self.consistency_weight = smoothness_weight, consistency_weight
+        self.padding, self.alpha, self._range_checked = padding, alpha, False
 
     def forward(self, disparities: list[Tensor], left: Tensor, right: Tensor) -> LossTerms:
         _check_shapes(disparities, left, right)
@@ -156,11 +143,10 @@ class MonodepthLoss(nn.Module):
         # One batch holds both views, [left; right]: half the calls for the same arithmetic.
         with autocast(left.device.type):  # sums of small differences need float32
             # Few channels, so sliding windows are faster in the contiguous layout, whatever the network's is.
-            views = image_pyramid(torch.cat((left.contiguous(), right.contiguous())).float(), len(disparities))
-            scales = [
-                self.terms_at_scale(view, disparity.float().contiguous(), scale)
-                for scale, (view, disparity) in enumerate(zip(views, disparities, strict=True))
-            ]
+            views, scales = torch.cat((left.contiguous(), right.contiguous())).float(), []
+            for scale, disparity in enumerate(disparities):
+                views = F.avg_pool2d(views, 2) if scale else views
+                scales.append(self.terms_at_scale(views, disparity.float().contiguous(), scale))
         return LossTerms(*(torch.stack(term).sum() for term in zip(*scales, strict=True)))
 
     def terms_at_scale(self, views: Tensor, disparity: Tensor, scale: int) -> LossTerms:
@@ -176,8 +162,7 @@ class MonodepthLoss(nn.Module):
         return LossTerms(total, appearance, smoothness, consistency)
 
     def check_range(self, left: Tensor, right: Tensor) -> None:
-        """Raise ValueError for images outside [0, 1]; on an accelerator for the first batch only; not when compiled."""
-        # Reading a value makes an accelerator finish all work queued before it, and a compiler give up.
+        # Reading a value makes a compiler give up and an accelerator finish all queued work: there, once is enough.
         if not torch.compiler.is_compiling() and (left.device.type == "cpu" or not self._range_checked):
             check_images(left)
             check_images(right)

@@ -10,14 +10,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class OutOfMemory(RuntimeError):
     """A batch does not fit in the device's memory."""
-
-
-# ---- Device and number format ----
 
 
 def choose_device() -> torch.device:
@@ -40,9 +37,7 @@ def can_warp(device: torch.device) -> bool:
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The number format that `precision`, one of PRECISIONS, means on `device`."""
-    if precision == "auto":
-        if device.type != "cuda":
-            return torch.float32
+    if precision == "auto" and device.type == "cuda":
         # A T4 emulates bf16, which is slow. Its fp16 is fast.
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if precision == "fp16" and device.type not in ("cuda", "cpu"):
@@ -59,15 +54,9 @@ def autocast(device_type: str, dtype: torch.dtype = torch.float32):
     return torch.autocast(device_type, dtype, enabled=dtype != torch.float32)
 
 
-# ---- Memory ----
-
-
 @contextmanager
 def advice_on_memory(shape: tuple[int, ...], multiple: int):
-    """Turn "out of memory" on any device into `OutOfMemory`, which says what to try.
-
-    shape: of a batch of images; multiple: that image sizes must be a multiple of
-    """
+    """Turn "out of memory" into `OutOfMemory`, which says what to try: also images of sizes in steps of `multiple`."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -76,11 +65,8 @@ def advice_on_memory(shape: tuple[int, ...], multiple: int):
             raise
         b, _, h, w = shape
         smaller = " x ".join(str(max(multiple, n // 2 // multiple * multiple)) for n in (h, w))
-        advice = f"batch size {b // 2} or image size {smaller}" if b > 1 else f"image size {smaller}"
+        advice = f"batch size {b // 2} or " * (b > 1) + f"image size {smaller}"
         raise OutOfMemory(f"{b} pairs of {h} x {w} do not fit in memory: try {advice}") from error
-
-
-# ---- Processes ----
 
 
 @contextmanager
@@ -88,9 +74,8 @@ def processes_of_torchrun(device: str | None = None):
     """Within this context, `training.fit` shares its work with the other processes that torchrun started, if any.
 
     device: that training will ask for, such as "cpu"; None: CUDA if available
-    If one process dies, torchrun stops the others on its machine; those on other machines notice the lost connection
-    (gloo: at once), at the latest by the time-out. It is an hour, because the processes also wait while the first one
-    downloads or renders.
+    If one process dies, torchrun stops the others on its machine. Those on other machines notice by the time-out at the
+    latest: an hour, because the processes also wait while the first one downloads or renders.
     """
     if not dist.is_torchelastic_launched():
         yield
@@ -129,8 +114,8 @@ def gathered_from_processes(item) -> list:
 @contextmanager
 def first_process_first():
     """The first process runs the block before the others do, so that they find what it has downloaded or rendered."""
-    if process_count() > 1 and process_rank() > 0:
+    if process_rank() > 0:
         dist.barrier()
     yield
-    if process_count() > 1 and process_rank() == 0:
+    if process_rank() == 0 and process_count() > 1:
         dist.barrier()

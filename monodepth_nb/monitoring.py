@@ -19,10 +19,7 @@ class TrainingDiverged(RuntimeError):
 
 
 def as_row(terms: tuple[Tensor, ...], finest: Tensor) -> Tensor:
-    """What is kept of a step on n pairs: n, then n times each loss term, spread and mean of the finest maps.
-
-    Spread = standard deviation over a map / its mean.
-    """
+    """Of a step on n pairs: n, then n times each loss term, spread (deviation / mean) and mean of the finest maps."""
     deviation, mean = torch.std_mean(finest.float(), dim=(2, 3))
     values = torch.stack((*(term.detach() for term in terms), (deviation / mean.clamp(min=1e-6)).mean(), mean.mean()))
     return torch.cat((values.new_ones(1), values)) * len(finest)
@@ -42,18 +39,16 @@ def require_finite(model: nn.Module | None, rows: Tensor, row: dict, run_dir: st
     bad = (~rows.isfinite()).any(dim=1).nonzero()
     if len(bad):
         step = bad[0].item() + 1
-        validation = "validation_total" in row and step == len(rows)  # the last row
-        what = "the loss is not finite in the validation" if validation else f"the loss is not finite at step {step}"
+        is_validation = "validation_total" in row and step == len(rows)  # the last row
+        what = f"the loss is not finite {'in the validation' if is_validation else f'at step {step}'}"
     elif model and not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
         what = "weights are not finite after the last step"
     else:
         return
     last = Path(run_dir or "", "last.pt")
     good = f"the last good checkpoint is {last}" if run_dir and last.exists() else "there is no checkpoint"
-    raise TrainingDiverged(
-        f"{what} of epoch {row['epoch']}, at learning rate {row['learning_rate']:g}; {good}. "
-        "Try a third of the learning rate"
-    )
+    where = f"epoch {row['epoch']}, at learning rate {row['learning_rate']:g}"
+    raise TrainingDiverged(f"{what} of {where}; {good}. Try a third of the learning rate")
 
 
 def collapse(row: Tensor) -> str | None:
@@ -69,11 +64,9 @@ def collapse(row: Tensor) -> str | None:
 def warn_of_collapse(row: Tensor, epoch: int) -> bool:
     how = collapse(row)
     if how:
-        warnings.warn(
-            f"after epoch {epoch} the predicted disparity is {how}: the network has collapsed and will rarely "
-            "recover. Check that left and right are not swapped, or try a smaller learning rate or another seed.",
-            stacklevel=3,
-        )
+        problem = f"after epoch {epoch} the predicted disparity is {how}: the network has collapsed"
+        remedy = "Check that left and right are not swapped, or try a smaller learning rate or another seed"
+        warnings.warn(f"{problem} and will rarely recover. {remedy}.", stacklevel=3)
     return bool(how)
 
 
@@ -91,11 +84,10 @@ def stop_after_epoch():
         asked.append(number)
         print("\nstopping after this epoch; Ctrl-C again stops at once", file=sys.stderr)
 
-    if process_count() > 1 or threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = signal.signal(signal.SIGINT, note)
+    listens = process_count() == 1 and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, note) if listens else None
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        if listens:
+            signal.signal(signal.SIGINT, before or signal.SIG_DFL)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monodepth_nb.layers import Bottleneck, ConvBlock, DisparityHead, UpConv, initialise
+from monodepth_nb.layers import Bottleneck, ConvBlock, DisparityHead, UpConv, check_option, initialise
 from monodepth_nb.pretrained import STREETS, Trunk, segmentation_trunk
 
 DECODER_WIDTHS = (512, 256, 128, 64, 32, 16)  # deepest level first
@@ -17,10 +17,9 @@ STRIDE = 64  # the encoder halves the image six times
 def residual_stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
     """`blocks` bottlenecks to 4 * `channels`, halving the size.
 
-    Differs from the paper's code: the first block strides, as in ResNet, and not the last. That saves a third of the
-    arithmetic.
+    Differs from the paper's code: the first block strides, as in ResNet, not the last: a third less arithmetic.
     """
-    rest = [Bottleneck(4 * channels, channels, 1) for _ in range(blocks - 1)]
+    rest = (Bottleneck(4 * channels, channels, 1) for _ in range(blocks - 1))
     return nn.Sequential(Bottleneck(in_channels, channels, 2), *rest)
 
 
@@ -58,8 +57,7 @@ class Decoder(nn.Module):
         self.upsampling = upsampling
         levels = len(channels)
         widths = [scaled(c, width) for c in DECODER_WIDTHS[-levels:]]
-        inputs = [channels[-1], *widths[:-1]]
-        skips = [*channels[-2::-1], 0]  # the finest level has no skip
+        inputs, skips = [channels[-1], *widths[:-1]], [*channels[-2::-1], 0]  # the finest level has no skip
         self.first_head = levels - 4
         joined = [2 if level > self.first_head else 0 for level in range(levels)]  # coarser level's disparity
         self.upconvs = nn.ModuleList(UpConv(i, o, upsampling) for i, o in zip(inputs, widths, strict=True))
@@ -100,21 +98,15 @@ class DispResNet(nn.Module):
     edges:      how the two finest levels of the decoder pad: "zeros" (paper), or "replicate". Differs from the paper:
                 zeros can spoil the last rows of a map
 
-    forward: (B, 3, H, W), RGB in [0, 1], H and W multiples of 64 -> list of four (B, 2, H/2^s, W/2^s),
-    s = 0..3, finest first; channel 0 = left disparity, 1 = right disparity, fractions of the image width in
-    (0, 0.3).
+    forward: (B, 3, H, W), RGB in [0, 1], H and W multiples of 64 -> list of four (B, 2, H/2^s, W/2^s), s = 0..3, finest
+    first; channel 0 = left disparity, 1 = right disparity, fractions of the image width in (0, 0.3).
     Raises pretrained.WeightsUnavailable.
     """
 
     def __init__(
-        self,
-        encoder: str = "scratch",
-        width: float = 1.0,
-        upsampling: str = "nearest",
-        trainable_encoder: bool = False,
-        weights: str = "imagenet",
-        edges: str = "zeros",
-    ):
+        self, encoder: str = "scratch", width: float = 1.0, upsampling: str = "nearest",
+        trainable_encoder: bool = False, weights: str = "imagenet", edges: str = "zeros",
+    ):  # fmt: skip
         super().__init__()
         check_option("encoder", encoder, ENCODERS)
         if encoder == "scratch" and weights.startswith(STREETS):
@@ -139,24 +131,21 @@ class DispResNet(nn.Module):
 class SemanticEncoder(nn.Module):
     """A scratch encoder whose skips at 1/4 and 1/8 are widened by frozen features.
 
-    The scratch encoder itself does not receive these features. "wide" concatenates them as they are: with ResNet-50,
-    256 channels at 1/4 and 3,584 at 1/8. "projected" first reduces them to 64 and 128 channels (times `width`) by 1x1
-    ConvBlocks, so that they do not outnumber the 64 and 256 channels of the skips.
+    The scratch encoder itself does not receive these features. join: "wide" concatenates them as they are (ResNet-50:
+    256 channels at 1/4, 3,584 at 1/8); "projected" first reduces them by 1x1 ConvBlocks to 64 and 128 channels, times
+    `width`, so that they do not outnumber the 64 and 256 channels of the skips.
     """
 
     def __init__(self, trunk: Trunk, join: str, width: float):
         super().__init__()
         self.trunk, self.scratch = trunk, ScratchEncoder(width)
-        found = [trunk.channels[1], sum(trunk.channels[2:])]
-        if join == "wide":
-            joined, layers = found, [nn.Identity(), nn.Identity()]
-        else:
+        found = joined = [trunk.channels[1], sum(trunk.channels[2:])]
+        self.joins = nn.ModuleList([nn.Identity(), nn.Identity()])
+        if join == "projected":
             joined = [scaled(64, width), scaled(128, width)]
-            layers = [ConvBlock(f, j, 1) for f, j in zip(found, joined, strict=True)]
-        self.joins = nn.ModuleList(layers)
-        self.channels = self.scratch.channels.copy()
-        self.channels[1] += joined[0]
-        self.channels[2] += joined[1]
+            self.joins = nn.ModuleList(ConvBlock(f, j, 1) for f, j in zip(found, joined, strict=True))
+        first, quarter, eighth, *deeper = self.scratch.channels
+        self.channels = [first, quarter + joined[0], eighth + joined[1], *deeper]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = self.scratch(image)
@@ -174,22 +163,14 @@ class SemanticDispResNet(nn.Module):
     weights:    source of the frozen features. "coco": FCN-ResNet50, whose classes include car, bus and person, but
                 not road, building or sky; "streets:PATH": our own segmenter of rendered streets. Controls of the same
                 shape: "imagenet" (trained, but not to segment), "random" (not trained)
-    trunk:      "resnet50", dilated as in FCN-ResNet50 (layers 2 to 4 at 1/8); or "resnet18", "lite0",
-                whose last two levels are upsampled to 1/8
+    trunk:      "resnet50", dilated as in FCN-ResNet50; or "resnet18", "lite0", whose last levels are upsampled to 1/8
     join:       "projected", or "wide" as in the course project; see `SemanticEncoder`
     width, upsampling, forward, errors: as in `DispResNet`; `width` does not change the frozen trunk
 
     Networks of one seed that differ only in `weights` start from the same trainable tensors.
     """
 
-    def __init__(
-        self,
-        weights: str = "coco",
-        trunk: str = "resnet50",
-        join: str = "projected",
-        width: float = 1.0,
-        upsampling: str = "nearest",
-    ):
+    def __init__(self, weights="coco", trunk="resnet50", join="projected", width=1.0, upsampling="nearest"):
         super().__init__()
         check_option("join", join, ("projected", "wide"))
         self.arguments = {
@@ -201,16 +182,11 @@ class SemanticDispResNet(nn.Module):
         for new in (self.encoder.scratch, self.encoder.joins, self.decoder):
             initialise(new)
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        check_size(image)
-        return self.decoder(self.encoder(image))
+    forward = DispResNet.forward
 
 
 def build_network(arguments: dict) -> nn.Module:
-    """The network with these `arguments` and random weights, ready for `load_state_dict`.
-
-    It needs no file of pretrained weights, because a checkpoint holds the frozen tensors too.
-    """
+    """The network with these `arguments` and random weights, for `load_state_dict`: no pretrained weights are read."""
     options = arguments | {"weights": "random"}
     kind = options.pop("network", None)
     check_option("network", kind, NETWORKS)
@@ -226,11 +202,6 @@ UPSAMPLINGS, EDGES = ("nearest", "bilinear"), ("zeros", "replicate")
 NETWORKS = {"DispResNet": DispResNet, "SemanticDispResNet": SemanticDispResNet}
 
 
-def check_option(name: str, value, known) -> None:
-    if value not in known:
-        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(known)}")
-
-
 def scaled(channels: int, width: float) -> int:
     """Channel count times the width multiplier, at least 1. Raises ValueError unless the width is positive."""
     if width <= 0:
@@ -244,6 +215,5 @@ def check_size(image: Tensor) -> None:
         raise ValueError(f"expected images of shape (batch, 3, height, width), got {tuple(image.shape)}")
     h, w = image.shape[-2:]
     if h % STRIDE or w % STRIDE or not h or not w:
-        nearest = tuple(max(STRIDE, round(n / STRIDE) * STRIDE) for n in (h, w))
-        remedy = f"resize to {nearest[0]} x {nearest[1]}"
-        raise ValueError(f"image size {h} x {w} is not a multiple of {STRIDE}; {remedy}")
+        better = " x ".join(str(max(STRIDE, round(n / STRIDE) * STRIDE)) for n in (h, w))
+        raise ValueError(f"image size {h} x {w} is not a multiple of {STRIDE}; resize to {better}")

@@ -8,22 +8,16 @@ from torch import Tensor, nn
 
 from monodepth_nb.checkpoints import write_whole
 
-INSTALL = "pip install onnx onnxscript onnxruntime"
 
-
-class Finest(nn.Module):
+class Finest(nn.Sequential):
     """Returns only the finest maps, (B, 2, H, W); the coarser ones serve training."""
 
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
     def forward(self, image: Tensor) -> Tensor:
-        return self.network(image)[0]
+        return super().forward(image)[0]
 
 
 def export_onnx(network: nn.Module, path: str | Path, size: tuple[int, int]) -> None:
-    """Write `network` for images of one `size` (height, width) and any batch size. Makes the folder of `path`.
+    """Write `network` for images of one `size` (height, width) and any batch size.
 
     Input "image": (B, 3, H, W) float32, RGB in [0, 1]. Output "disparity": (B, 2, H, W), fractions of the width.
     Raises ValueError if the packages `onnx` and `onnxscript` are missing.
@@ -52,8 +46,8 @@ class OnnxNetwork:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist: write it with `python -m monodepth_nb export`")
         try:
-            available = onnxruntime.get_available_providers()
-            providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
+            wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+            providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
             self.session = onnxruntime.InferenceSession(str(path), providers=providers)
             (image,), (_,) = self.session.get_inputs(), self.session.get_outputs()
             self.input, (_, _, *self.size) = image.name, image.shape
@@ -68,4 +62,5 @@ def require(*modules: str) -> None:
     from importlib.util import find_spec
 
     if missing := [name for name in modules if find_spec(name) is None]:
-        raise ValueError(f"the package {' and '.join(missing)} is not installed: {INSTALL}")
+        remedy = "pip install onnx onnxscript onnxruntime"
+        raise ValueError(f"the package {' and '.join(missing)} is not installed: {remedy}")

@@ -5,7 +5,7 @@ import re
 from dataclasses import Field
 from typing import get_args
 
-PARSER = argparse.ArgumentParser("python -m monodepth_nb", description="Depth from one picture.")
+PARSER = argparse.ArgumentParser("python -m monodepth_nb", description="Learn and predict depth from one picture.")
 COMMANDS = PARSER.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
@@ -32,8 +32,8 @@ def config_option(field: Field) -> tuple:
     """The option for a field of `TrainConfig`, with its default, help, choices and type."""
     settings = {"default": field.default, "help": field.metadata["help"], "action": "store_true"}
     if field.type is not bool:
-        settings |= {"action": "store", "choices": field.metadata["choices"]}
-        settings["type"] = (*get_args(field.type), field.type)[0]  # float of `float | None`
+        kind = (*get_args(field.type), field.type)[0]  # float of `float | None`
+        settings |= {"action": "store", "choices": field.metadata["choices"], "type": kind}
     return option(f"--{field.name.replace('_', '-')}", **settings)
 
 

@@ -15,17 +15,14 @@ class PixelMeanBaseline:
     Called with a sample, it predicts pixels at the size of the sample's ground truth. `disparity` is the mean on
     GRID, as a fraction of the width; cells without any ground truth (the sky) take the nearest cell's value.
 
-    leave_out: for a sample of `dataset`, average only over scenes of other drives. This is for labelled data that is
-               scored as a whole and not trained on, as in the paper's Table 1: there is no training ground truth, and
-               the mean must not contain the scene that it is scored on.
+    leave_out: for a sample of `dataset`, average only over scenes of other drives: for data that is scored as a whole
+               and not trained on, as in the paper's Table 1, where the mean must not contain the scored scene.
     Raises ValueError if there is no ground truth at all.
     """
 
     def __init__(self, dataset, leave_out: bool = False):
-        names, grids = [], []
-        for sample in dataset:
-            names.append(sample["name"])
-            grids.append(truth_on_grid(sample))
+        samples = [(sample["name"], truth_on_grid(sample)) for sample in dataset]
+        names, grids = [name for name, _ in samples], [grid for _, grid in samples]
         total = sum(grids, np.zeros((2, *GRID)))
         self.disparity, self.without = mean_of_cells(total), {}
         drives = getattr(getattr(dataset, "dataset", dataset), "drives", None)

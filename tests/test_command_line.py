@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from monodepth_nb.__main__ import main
 from monodepth_nb.checkpoints import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.filterwarnings("ignore")  # blobs look wrong to the check of pairs
 
 
 @pytest.fixture(autouse=True)
@@ -29,25 +31,26 @@ def without_report(monkeypatch):
     monkeypatch.setattr("monodepth_nb.course.report.write_run_figures", lambda *_: None)
 
 
-def small_run(*more: str) -> list[str]:
-    options = "train --data motorcycle --size 64 64 --width 0.0625 --batch-size 1 --device cpu"
-    return [*options.split(), *more]
+SMALL = "train --data motorcycle --size 64 64 --width 0.0625 --batch-size 1 --device cpu"
+
+
+def run(options: str) -> int:
+    """The exit status of a small training."""
+    return main(f"{SMALL} {options}".split())
 
 
 @pytest.fixture
 def kitti_folder(tmp_path):
     """Six scenes in KITTI's layout, ground truth included."""
-    for index in range(6):
-        sample = blobs(3, index, size=(64, 64))
-        truth = (256 * sample.disparity_px).to(torch.int32).numpy().astype("uint16")
+    training = tmp_path / "kitti/training"
+    (training / "calib_cam_to_cam").mkdir(parents=True)
+    for scene in range(50, 56):
+        sample = blobs(3, scene - 50, size=(64, 64))
         for view, folder in (("left", "image_2"), ("right", "image_3")):
-            pixels = (255 * sample[view]).byte().permute(1, 2, 0).numpy()
-            save_image(pixels, tmp_path / "kitti/training" / folder / f"{50 + index:06}_10.png")
-        save_image(truth, tmp_path / "kitti/training/disp_noc_0" / f"{50 + index:06}_10.png")
-        calibration = tmp_path / f"kitti/training/calib_cam_to_cam/{50 + index:06}.txt"
-        calibration.parent.mkdir(exist_ok=True)
+            save_image((255 * sample[view]).byte().permute(1, 2, 0).numpy(), training / folder / f"{scene:06}_10.png")
+        save_image(np.uint16(256 * sample.disparity_px), training / "disp_noc_0" / f"{scene:06}_10.png")
         rows = [f"P_rect_0{i}: 100 0 32 {offset} 0 100 32 0 0 0 1 0" for i, offset in ((2, 0), (3, -50))]
-        calibration.write_text("\n".join(rows))
+        (training / "calib_cam_to_cam" / f"{scene:06}.txt").write_text("\n".join(rows))
     return tmp_path / "kitti"
 
 
@@ -56,50 +59,41 @@ def save_image(pixels, path: Path) -> None:
     Image.fromarray(pixels).save(path)
 
 
-@pytest.mark.filterwarnings("ignore")  # blobs look wrong to the check of pairs
 def test_one_command_trains_on_a_folder_and_leaves_a_complete_run(tmp_path, kitti_folder, capsys, monkeypatch):
     monkeypatch.undo()
-    run = tmp_path / "run"
-    assert main(small_run("--data", str(kitti_folder), "--epochs", "2", "--run-dir", str(run))) == 0
-    names = {path.name for path in run.iterdir()}
-    assert names == {
-        "config.json", "history.csv", "last.pt", "best.pt", "metrics.csv", "figure.png", "loss.png"
-    }  # fmt: skip
-    config = json.loads((run / "config.json").read_text())
+    folder = tmp_path / "run"
+    assert run(f"--data {kitti_folder} --epochs 2 --run-dir {folder}") == 0
+    files = "config.json history.csv last.pt best.pt metrics.csv figure.png loss.png"
+    assert {path.name for path in folder.iterdir()} == {*files.split()}
+    config = json.loads((folder / "config.json").read_text())
     assert config["epochs"] == 2 and config["training_pairs"] == 5
-    history = pd.read_csv(run / "history.csv")
-    assert history["validation_total"].notna().all()
-    assert pd.read_csv(run / "metrics.csv")["name"].tolist() == ["000055_10"]  # held out
+    assert pd.read_csv(folder / "history.csv")["validation_total"].notna().all()
+    assert pd.read_csv(folder / "metrics.csv")["name"].tolist() == ["000055_10"]  # held out
     assert "device: cpu" in capsys.readouterr().out
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_ground_truth_of_an_unknown_camera_is_scored_without_metres(tmp_path, kitti_folder, capsys):
     for calibration in (kitti_folder / "training/calib_cam_to_cam").iterdir():
         calibration.unlink()
-    command = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(tmp_path / "run"))
-    assert main(command) == 0
+    command = f"--data {kitti_folder} --epochs 1 --run-dir {tmp_path}/run"
+    assert run(command) == 0
     assert "unknown" in capsys.readouterr().out
     scores = pd.read_csv(tmp_path / "run/history.csv")
     assert scores["epe"].notna().all() and scores["abs_rel"].isna().all()
-    assert main([*command, "--focal-px", "100"]) == 2
+    assert run(f"{command} --focal-px 100") == 2
     assert "--baseline-m" in capsys.readouterr().err  # the option, not the argument of a function
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_run_knows_the_baseline_of_its_unlabelled_pairs(tmp_path, kitti_folder):
     shutil.rmtree(kitti_folder / "training/disp_noc_0")
     for baseline_m, options in ((0.5, ""), (0.2, "--focal-px 100 --baseline-m 0.2")):
-        run = tmp_path / f"run {baseline_m}"
-        command = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(run), *options.split())
-        assert main(command) == 0
-        assert checkpoints.load(run / "last.pt")["settings"]["baseline_m"] == pytest.approx(baseline_m)
+        folder = tmp_path / str(baseline_m)
+        assert run(f"--data {kitti_folder} --epochs 1 --run-dir {folder} {options}") == 0
+        assert checkpoints.load(folder / "last.pt")["settings"]["baseline_m"] == pytest.approx(baseline_m)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_all_pairs_are_trained_on_and_none_is_held_out_if_asked_for(tmp_path, kitti_folder):
-    command = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(tmp_path / "run"))
-    assert main([*command, "--no-validation"]) == 0
+    assert run(f"--data {kitti_folder} --epochs 1 --run-dir {tmp_path}/run --no-validation") == 0
     settings = checkpoints.load(tmp_path / "run/last.pt")["settings"]
     assert (settings["training_pairs"], settings["validation"], settings["truth"]) == (6, None, None)
 
@@ -113,8 +107,7 @@ def test_a_run_whose_held_out_pairs_have_no_truth_is_not_scored(tmp_path, kitti_
         shutil.copy(first.with_name("000002_10.png"), first.with_name("000002_11.png"))
     truth = sorted((kitti_folder / "training/disp_noc_0").iterdir())
     truth[0].rename(truth[0].with_name("000002_10.png"))
-    run = small_run("--data", str(kitti_folder), "--epochs", "1", "--run-dir", str(tmp_path / "run"))
-    assert main(run) == 0
+    assert run(f"--data {kitti_folder} --epochs 1 --run-dir {tmp_path}/run") == 0
     assert "abs_rel" not in pd.read_csv(tmp_path / "run/history.csv")
 
 
@@ -130,25 +123,24 @@ def test_a_run_whose_held_out_pairs_have_no_truth_is_not_scored(tmp_path, kitti_
     ],
 )
 def test_wrong_use_is_answered_in_one_line_before_any_data_is_fetched(options, message, tmp_path, capsys):
-    assert main(small_run("--data", "streets", "--data-root", str(tmp_path), *options.split())) == 2
+    assert run(f"--data streets --data-root {tmp_path} {options}") == 2
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
     assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_run_is_resumed_by_the_same_command(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert main(small_run("--epochs", "12", "--run-dir", str(whole))) == 0
+    assert run(f"--epochs 12 --run-dir {whole}") == 0
     every_epoch = "from monodepth_nb import checkpoints, __main__ as m; checkpoints.EVERY_S = 0; m.main()"
-    command = [sys.executable, "-c", every_epoch, *small_run("--epochs", "12", "--run-dir", str(broken))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", every_epoch, *f"{SMALL} --epochs 12 --run-dir {broken}".split()]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, **quiet)
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, **quiet)
     while not (broken / "last.pt").exists() and process.poll() is None:
         time.sleep(0.01)
     process.kill()
     process.wait()
     assert len(checkpoints.load(broken / "last.pt")["history"]) < 12
-    assert main(small_run("--epochs", "12", "--run-dir", str(broken))) == 0
+    assert run(f"--epochs 12 --run-dir {broken}") == 0
     assert_same_weights(load_model(broken / "last.pt"), load_model(whole / "last.pt"))
 
 
@@ -161,22 +153,21 @@ def test_ctrl_c_on_the_command_line_has_its_own_exit_status(tmp_path, monkeypatc
         write(*arguments)
 
     monkeypatch.setattr(checkpoints.RunFolder, "write", write_and_interrupt)
-    assert main(small_run("--epochs", "3", "--run-dir", str(tmp_path / "run"))) == 130
+    assert run(f"--epochs 3 --run-dir {tmp_path}/run") == 130
     assert "1 of 3 epochs" in capsys.readouterr().err
 
 
 def test_the_few_pairs_recipe_trains_from_the_command_line_and_resumes_only_as_such(tmp_path, capsys):
-    options = f"--data streets --scenes 4 --epochs 1 --run-dir {tmp_path}/run --data-root {tmp_path}".split()
-    run = small_run(*options)
-    assert main([*run, "--recipe", "few-pairs", "--rendered", "2"]) == 0
+    command = f"--data streets --scenes 4 --epochs 1 --run-dir {tmp_path}/run --data-root {tmp_path}"
+    assert run(f"{command} --recipe few-pairs --rendered 2") == 0
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert {"train_logarithmic", "validation_logarithmic"} <= set(history)
     first = [(folder / "training/image_2/000000_10.png").read_bytes() for folder in tmp_path.glob("streets_*")]
     assert len(set(first)) == 2  # what is rendered besides is not what is held out
-    assert main(run) == 2
+    assert run(command) == 2
     error = capsys.readouterr().err
     assert "recipe few-pairs" in error and "pass another --run-dir, or delete this one" in error
-    assert main([*run, "--rendered", "2"]) == 2
+    assert run(f"{command} --rendered 2") == 2
     assert "--rendered" in capsys.readouterr().err
 
 
@@ -185,50 +176,35 @@ def test_the_few_pairs_recipe_trains_from_the_command_line_and_resumes_only_as_s
     [("", True, False), ("--recipe few-pairs", True, True), ("--recipe few-pairs --no-augmentation", False, False)],
 )
 def test_the_recipe_decides_which_augmentations_training_gets(options, first, late, tmp_path, monkeypatch):
-    given = {}
-    monkeypatch.setattr(
-        "monodepth_nb.__main__.fit", lambda *_, **options: given.update(options) or pd.DataFrame([{}, {}])
-    )
-    arguments = f"--data streets --scenes 4 --epochs 2 --run-dir {tmp_path}/run --data-root {tmp_path} {options}"
-    assert main(small_run(*arguments.split())) == 0
-    assert [given[name] is not None for name in ("transform", "late_transform")] == [first, late]
+    fit = Mock(return_value=pd.DataFrame([{}, {}]))
+    monkeypatch.setattr("monodepth_nb.__main__.fit", fit)
+    assert run(f"--data streets --scenes 4 --epochs 2 --run-dir {tmp_path}/run --data-root {tmp_path} {options}") == 0
+    assert [fit.call_args.kwargs[name] is not None for name in ("transform", "late_transform")] == [first, late]
 
 
-def rendered(root: Path) -> bytes:
-    return next(root.glob("streets_*/training/image_2/000000_10.png")).read_bytes()
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_seed_study_trains_on_the_same_streets(tmp_path, monkeypatch):
+def test_a_seed_study_trains_on_the_same_streets_which_are_kept_where_the_notebooks_keep_them(tmp_path, monkeypatch):
     monkeypatch.setattr("monodepth_nb.__main__.fit", lambda *_, **__: pd.DataFrame([{}]))
-    pictures = {}
-    for name, options in {"0": "--seed 0", "1": "--seed 1", "other": "--streets-seed 1"}.items():
-        root = tmp_path / name
-        assert main(small_run(*f"--data streets --scenes 2 --epochs 1 --data-root {root} {options}".split())) == 0
-        pictures[name] = rendered(root)
-    assert pictures["0"] == pictures["1"] != pictures["other"]
+    pictures = []
+    for number, options in enumerate(("--seed 0", "--seed 1", "--streets-seed 1")):
+        monkeypatch.setenv("MONODEPTH_DATA", str(tmp_path / str(number)))
+        assert run(f"--data streets --scenes 2 --epochs 1 {options}") == 0
+        (picture,) = (tmp_path / str(number)).glob("streets_*/training/image_2/000000_10.png")
+        pictures.append(picture.read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
 
 
-def test_data_is_kept_where_the_notebooks_keep_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("monodepth_nb.__main__.fit", lambda *_, **__: pd.DataFrame([{}]))
-    monkeypatch.setenv("MONODEPTH_DATA", str(tmp_path))
-    assert main(small_run("--data", "streets", "--scenes", "2", "--epochs", "1")) == 0
-    assert rendered(tmp_path)
-
-
-@pytest.mark.filterwarnings("ignore")
 def test_a_trained_network_is_trained_further_at_its_size(tmp_path, kitti_folder, capsys):
-    base, tuned, other = (str(tmp_path / name) for name in ("base", "tuned", "other"))
-    assert main(small_run("--epochs", "1", "--run-dir", base)) == 0
-    further = ["train", "--data", str(kitti_folder), "--epochs", "1", "--device", "cpu", "--learning-rate", "1e-9"]
-    assert main([*further, "--start-from", base, "--run-dir", tuned]) == 0
-    before, after = (load_model(f"{run}/last.pt") for run in (base, tuned))
+    base, tuned, other = (tmp_path / name for name in ("base", "tuned", "other"))
+    assert run(f"--epochs 1 --run-dir {base}") == 0
+    further = f"train --data {kitti_folder} --epochs 1 --device cpu --learning-rate 1e-9 --run-dir {tuned} --start-from"
+    assert main([*further.split(), str(base)]) == 0
+    before, after = (load_model(folder / "last.pt") for folder in (base, tuned))
     assert after.size == (64, 64)  # not the default
     for old, new in zip(before.parameters(), after.parameters(), strict=True):
         torch.testing.assert_close(new, old, atol=1e-6, rtol=0)
-    assert main(small_run("--epochs", "1", "--seed", "1", "--run-dir", other)) == 0
+    assert run(f"--epochs 1 --seed 1 --run-dir {other}") == 0
     capsys.readouterr()
-    assert main([*further, "--start-from", other, "--run-dir", tuned]) == 2  # another start is another run
+    assert main([*further.split(), str(other)]) == 2  # another start is another run
     assert "started_from" in capsys.readouterr().err
 
 
@@ -237,10 +213,10 @@ def test_pairs_that_are_all_wrong_are_trained_on_only_if_asked_for(tmp_path, cap
     for folder in ("left", "right"):
         for name in ("a1.png", "a2.png"):  # noise: no two views match
             save_image(rng.integers(0, 255, (128, 256, 3), dtype=np.uint8), tmp_path / "pairs" / folder / name)
-    run = small_run("--data", str(tmp_path / "pairs"), "--epochs", "1", "--run-dir", str(tmp_path / "run"))
-    assert main(run) == 2
+    command = f"--data {tmp_path}/pairs --epochs 1 --run-dir {tmp_path}/run"
+    assert run(command) == 2
     assert "--no-pair-check" in capsys.readouterr().err
-    assert main([*run, "--no-pair-check"]) == 0
+    assert run(f"{command} --no-pair-check") == 0
 
 
 def test_sizes_and_counts_are_positive(capsys):
@@ -252,8 +228,7 @@ def test_sizes_and_counts_are_positive(capsys):
 
 def test_ctrl_c_while_pytorch_loads_ends_without_a_traceback(tmp_path):
     (tmp_path / "torch.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-m", "monodepth_nb", "train"]
+    command, environment = [sys.executable, "-m", "monodepth_nb", "train"], os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGINT and not done.stderr
 
@@ -269,6 +244,6 @@ def test_unknown_names_are_answered_by_the_known_ones(tmp_path, capsys):
 
 def test_a_command_that_cannot_work_ends_with_one_line(tmp_path, capsys):
     (tmp_path / "last.pt").write_bytes(b"foreign")
-    assert main(small_run("--run-dir", str(tmp_path))) == 2
+    assert run(f"--run-dir {tmp_path}") == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "error:" in error and "last.pt" in error

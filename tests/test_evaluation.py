@@ -258,10 +258,8 @@ def test_the_mean_of_other_scenes_excludes_the_whole_drive():
     values = {"000002_10": 10, "000003_10": 20, "000050_10": 60}  # 2 and 3 are one drive
     data = [labelled(np.full((8, 32), v), name) for name, v in values.items()]
     assert [PixelMeanBaseline(data, leave_out=True)(s).mean().round(3) for s in data] == [60, 60, 15]
-    assert [PixelMeanBaseline(data[:2], leave_out=True)(s).mean().round(3) for s in data[:2]] == [
-        20,
-        10,
-    ]  # a single drive
+    single_drive = data[:2]
+    assert [PixelMeanBaseline(single_drive, leave_out=True)(s).mean().round(3) for s in single_drive] == [20, 10]
 
 
 def test_the_mean_of_other_scenes_knows_the_drives_of_the_data_set_that_a_split_is_of():

@@ -83,31 +83,15 @@ def edited(**changes):
 
 def test_equal_objects_read_alike_and_each_parameter_counts():
     assert described(Compose(MirroredFlip(), Zoom())) == described(Compose(MirroredFlip(), Zoom()))
-    different = [
-        Compose(MirroredFlip(0.4), Zoom()),
-        Compose(Zoom(), MirroredFlip()),
-        Compose(MirroredFlip(), Zoom(1.2)),
-    ]
-    different += [
-        MonodepthLoss(),
-        MonodepthLoss(0.2),
-        MonodepthLoss(padding="border"),
-        torch.zeros(2),
-        torch.zeros(2, 1),
-    ]
+    different = [Compose(MirroredFlip(0.4), Zoom()), Compose(Zoom(), MirroredFlip())]
+    different += [MonodepthLoss(), MonodepthLoss(0.2), MonodepthLoss(padding="border"), torch.zeros(2)]
+    different += [Compose(MirroredFlip(), Zoom(1.2)), torch.zeros(2, 1)]
     different += [PasteNearer(pairs(2), Zoom()), PasteNearer(pairs(1), Zoom()), partial(Zoom, 2), partial(Zoom, 3)]
     assert len({described(value) for value in different}) == len(different)
 
 
 def test_numbers_of_numpy_count_by_value():
-    values = [
-        np.zeros(2),
-        np.array([0.0, 1.0]),
-        np.zeros(2, np.float32),
-        np.zeros((2, 1)),
-        np.float32(0),
-        np.float32(1),
-    ]
+    values = [np.zeros(2), np.array([0.0, 1.0]), np.zeros(2, np.float32), np.zeros((2, 1)), *np.float32([0, 1])]
     assert len({described(NotebookArray(value)) for value in values}) == len(values)
     assert described(NotebookArray(np.zeros(2))) == described(NotebookArray(np.zeros(2)))
 

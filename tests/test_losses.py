@@ -7,7 +7,6 @@ from monodepth_nb.losses import (
     MonodepthLoss,
     appearance_loss,
     edge_aware_smoothness,
-    image_pyramid,
     left_right_consistency,
     ssim_distance,
     warp_horizontal,
@@ -185,11 +184,6 @@ def test_true_disparity_costs_less_than_a_shifted_or_a_wrong_one():
     left = right.roll(8, dims=-1)
     costs = [MonodepthLoss()([torch.full((1, 2, 64, 128), d / 128)], left, right).appearance.item() for d in (8, 9, 20)]
     assert costs[0] < costs[1] < costs[2]
-
-
-def test_pyramid_averages_areas():
-    image = torch.rand(1, 3, 16, 16)
-    torch.testing.assert_close(image_pyramid(image)[2][0, :, 1, 2], image[0, :, 4:8, 8:12].mean((1, 2)))
 
 
 def test_gradients_reach_the_first_layer():

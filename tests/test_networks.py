@@ -5,12 +5,7 @@ import pytest
 import torch
 
 from monodepth_nb.layers import MAX_DISPARITY, conv_of_upsampled, elu
-from monodepth_nb.networks import (
-    DispResNet,
-    SemanticDispResNet,
-    build_network,
-    check_size,
-)
+from monodepth_nb.networks import DispResNet, SemanticDispResNet, build_network, check_size
 
 SMALL = {
     "scratch": lambda: DispResNet(width=0.125),

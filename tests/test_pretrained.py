@@ -96,11 +96,8 @@ def trunk_of(network):
 def test_frozen_features_equal_the_checkpoint_before_and_after_training_and_so_does_a_deep_copy(resnet18, build):
     network = build()
     wanted = read_lite0()[0] if trunk_of(network).name == "lite0" else resnet18.state_dict()
-    twin, decoder, image = (
-        copy.deepcopy(network),
-        copy.deepcopy(network.decoder.state_dict()),
-        torch.rand(1, 3, 64, 128),
-    )
+    twin, decoder = copy.deepcopy(network), copy.deepcopy(network.decoder.state_dict())
+    image = torch.rand(1, 3, 64, 128)
     assert_holds(trunk_of(network), wanted)
     with torch.no_grad():
         assert torch.equal(twin(image)[0], network(image)[0])
@@ -379,11 +376,9 @@ def frozen(request):
 
 
 def counted(network):
-    """A list that grows by one whenever a trunk of `network` computes features."""
+    """A list that grows by one whenever the trunk of `network` computes features."""
     calls = []
-    for module in network.modules():
-        if isinstance(module, Trunk):
-            module.body.register_forward_hook(lambda *_: calls.append(1))
+    trunk_of(network).body.register_forward_hook(lambda *_: calls.append(1))
     return calls
 
 
@@ -420,7 +415,7 @@ def test_a_changed_image_is_not_mistaken_for_a_cached_one(frozen):
 
 
 def test_features_of_weights_that_were_replaced_are_not_believed(frozen):
-    image, trunk = torch.rand(1, 3, 64, 128), next(m for m in frozen.modules() if isinstance(m, Trunk))
+    image, trunk = torch.rand(1, 3, 64, 128), trunk_of(frozen)
     with torch.no_grad(), cached_features(frozen):
         first = frozen(image)[0]
         trunk.load_state_dict({name: 0.5 * value for name, value in trunk.state_dict().items()})

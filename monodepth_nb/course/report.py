@@ -6,20 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from monodepth_nb import figures
-from monodepth_nb.checkpoints import write_whole
-from monodepth_nb.evaluation import (
-    PUBLISHED,
-    bootstrap_interval,
-    cached,
-    camera_of,
-    error_by_distance,
-    error_by_region,
-    evaluate,
-    fitting_protocol,
-    left_disparity,
-    network_predictor,
-)
+from monodepth_nb import evaluation, figures
+from monodepth_nb.course.results import PNG, save
+from monodepth_nb.evaluation import cached, evaluate, left_disparity, network_predictor
 from monodepth_nb.pixel_mean import PixelMeanBaseline
 from monodepth_nb.streets.scene import CLASSES
 
@@ -34,25 +23,18 @@ Protocol "metres": the camera of the pictures, truth and prediction clamped to 8
 
 
 def write_run_figures(run_dir: str | Path, model, history: pd.DataFrame, train_data, truth_data=None) -> None:
-    """Figures and scores of a finished run of `train`: loss.png, figure.png and, with ground truth, metrics.csv.
-
-    history: as `training.fit` returns it
-    """
+    """After `fit`, which returns `history`: loss.png, figure.png and, with ground truth, metrics.csv."""
     run_dir = Path(run_dir)
-    save_figure(figures.loss_curves(history, run_dir.name), run_dir / "loss.png")
+    save(run_dir / "loss.png", figures.loss_curves(history, run_dir.name).savefig, **PNG)
     if truth_data:
         predict = network_predictor(model, tuple(truth_data[0]["left"].shape[-2:]))
         scores = evaluate(predict, truth_data)
-        write_whole(run_dir / "metrics.csv", lambda path: scores.to_csv(path, index=False))
+        save(run_dir / "metrics.csv", scores.to_csv, index=False)
         figure = figures.prediction_figure(truth_data[0], predict(truth_data[0]), run_dir.name)
     else:
         sample = train_data[0]
         figure = figures.reconstruction_figure(sample, left_disparity(model, sample["left"][None])[0], run_dir.name)
-    save_figure(figure, run_dir / "figure.png")
-
-
-def save_figure(figure, path: Path) -> None:
-    write_whole(path, partial(figure.savefig, dpi=100, format="png"))
+    save(run_dir / "figure.png", figure.savefig, **PNG)
 
 
 def write_report(
@@ -74,38 +56,30 @@ def write_report(
     report.md.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    networks = {
-        name: cached(network_predictor(network, size, post, training_baseline_m))
-        for name, post in ((PLAIN, False), (POST, True))
-    }
-    methods = {}
+    truth, dataset = next(iter(datasets.items()))
+    protocol = evaluation.fitting_protocol(dataset[0]["disparity_px"].shape)
+    predictor = partial(network_predictor, network, size, baseline_m=training_baseline_m)
+    networks = {PLAIN: cached(predictor(post=False)), POST: cached(predictor(post=True))}
+    methods, scores = {}, {}
     for kind, data in datasets.items():
         mean = baseline or (PixelMeanBaseline(data, leave_out=True) if len(data) > 1 else None)
         methods[kind] = ({BASELINE: mean} if mean else {}) | networks
-    truth, dataset = next(iter(datasets.items()))
-    protocol = fitting_protocol(dataset[0]["disparity_px"].shape)
-    scores = {
-        (kind, name): evaluate(predict, datasets[kind], protocol)
-        for kind, predictors in methods.items()
-        for name, predict in predictors.items()
-    }
+        scores |= {(kind, name): evaluate(predict, data, protocol) for name, predict in methods[kind].items()}
     per_image = pd.concat(scores, names=["truth", "method", "image"])
     tables = {f"summary, protocol {protocol}": summarise(per_image)}
-    if not np.isnan(camera_of(dataset[0])).any():
-        tables["by distance, protocol metres"] = by_method(error_by_distance, methods[truth], dataset)
+    if not np.isnan(evaluation.camera_of(dataset[0])).any():
+        tables["by distance, protocol metres"] = by_method(evaluation.error_by_distance, methods[truth], dataset)
     if "classes" in dataset[0]:
-        regions = partial(error_by_region, classes=CLASSES)
-        tables["by region, protocol metres"] = by_method(regions, methods[truth], dataset)
-    label_of_figure = f"{label}; protocol {protocol}"
-    figure = figures.best_median_worst(networks[POST], dataset, scores[truth, POST], label_of_figure)
-    save_figure(figure, folder / "best_median_worst.png")
+        by_region = partial(evaluation.error_by_region, classes=CLASSES)
+        tables["by region, protocol metres"] = by_method(by_region, methods[truth], dataset)
+    examples = figures.best_median_worst(networks[POST], dataset, scores[truth, POST], f"{label}; protocol {protocol}")
+    save(folder / "best_median_worst.png", examples.savefig, **PNG)
     text = f"# {label}\n\n{NOTES}"
     for name, table in {"per image": per_image, **tables}.items():
-        write_whole(folder / f"{name.split(',')[0].replace(' ', '_')}.csv", table.to_csv)
-    for name, table in {**tables, "published": PUBLISHED}.items():
+        save(folder / f"{name.split(',')[0].replace(' ', '_')}.csv", table.to_csv)
+    for name, table in {**tables, "published": evaluation.PUBLISHED}.items():
         text += f"\n## {name.capitalize()}\n\n{markdown(table)}"
-    write_whole(folder / "report.md", partial(Path.write_text, data=text, encoding="utf-8"))
+    save(folder / "report.md", Path.write_text, data=text, encoding="utf-8")
     return text
 
 
@@ -115,7 +89,7 @@ def summarise(per_image: pd.DataFrame) -> pd.DataFrame:
     table = groups.mean(numeric_only=True)
     table.insert(0, "images", groups.size())
     for metric in ("abs_rel", "d1_all"):
-        intervals = groups[metric].apply(bootstrap_interval)
+        intervals = groups[metric].apply(evaluation.bootstrap_interval)
         table[f"{metric}_low"], table[f"{metric}_high"] = intervals.str[0], intervals.str[1]
     return table
 

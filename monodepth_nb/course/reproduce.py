@@ -9,25 +9,25 @@ import json
 import os
 import time
 from base64 import b64decode, b64encode
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pandas as pd
+from jupytext.config import load_jupytext_config
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from PIL import Image
 from tqdm import tqdm
 
-from monodepth_nb.checkpoints import write_whole
 from monodepth_nb.course import ROOT
 from monodepth_nb.course.profiles import Profile, choose_profile
-from monodepth_nb.course.results import BUILD, NOTEBOOKS, code_behind, load_results
+from monodepth_nb.course.results import BUILD, NOTEBOOKS, code_behind, load_results, save
 
 # The figures that the report shows; the others are in the notebooks.
 HIGHLIGHTS = ("sharpening", "what_if", "loss_against_error", "street_1", "what_it_looks_at", "arms")
+WIDGET = "application/vnd.jupyter.widget-view+json"
 HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>monodepth_nb: results</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body { font-family: sans-serif; max-width: 60rem; margin: auto } img { max-width: 100% }
@@ -55,12 +55,10 @@ def reproduce(numbers: list[str], commit: bool = False) -> None:
         notebook = execute(script, profile)
         notebook.metadata["code"] = code  # with another one, the page says that this copy is out of date
         copy = BUILD / profile.name / f"{script.stem}.ipynb"
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        write = partial(Path.write_text, data=jupytext.writes(notebook, fmt="ipynb"), encoding="utf-8")
         for path in (copy, script.with_suffix(".ipynb")) if commit else (copy,):
-            write_whole(path, write)
-        page = partial(Path.write_text, data=HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
-        write_whole(copy.with_suffix(".html"), page)
+            save(path, Path.write_text, data=jupytext.writes(notebook, fmt="ipynb") + "\n", encoding="utf-8")
+        page = HTMLExporter().from_notebook_node(notebook)[0]
+        save(copy.with_suffix(".html"), Path.write_text, data=page, encoding="utf-8")
     page = write_page(profile, (time.perf_counter() - started) / 60)
     print(f"results: {BUILD / 'results.csv'}\nlook at: {page}")
 
@@ -68,9 +66,8 @@ def reproduce(numbers: list[str], commit: bool = False) -> None:
 def make_absolute() -> None:
     """Make the paths in the environment absolute, because kernels run in notebooks/."""
     for name in ("MONODEPTH_BUILD", "MONODEPTH_DATA", "MONODEPTH_PHOTO", "MONODEPTH_STEREO"):
-        value = os.environ.get(name)
-        if value and value not in ("streets", "kitti2015"):
-            os.environ[name] = str(Path(value).absolute())
+        if os.environ.get(name, "") not in ("", "streets", "kitti2015"):
+            os.environ[name] = str(Path(os.environ[name]).absolute())
 
 
 # ---- One notebook ----
@@ -78,8 +75,8 @@ def make_absolute() -> None:
 
 def execute(path: Path, profile: Profile) -> nbformat.NotebookNode:
     """The notebook `path` (.py), run in its own folder, with outputs. Raises CellExecutionError if a cell fails."""
-    notebook = jupytext.read(path)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = jupytext.read(path, config=load_jupytext_config(str(path)))  # so that saving in Jupyter changes nothing
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     os.environ["MONODEPTH_PROFILE"] = profile.name
     client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": path.parent}})
     with tqdm(total=sum(cell.cell_type == "code" for cell in notebook.cells), desc=path.stem, unit="cell") as bar:
@@ -94,12 +91,9 @@ def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [stored(output) for output in cell.outputs if not is_progress(output)]
+            kept = (o for o in cell.outputs if o.get("name") != "stderr" and WIDGET not in o.get("data", {}))
+            cell.outputs = [stored(output) for output in kept]
     return notebook
-
-
-def is_progress(output) -> bool:
-    return output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
 def stored(output, photo_from_bytes: int = 100_000):
@@ -124,7 +118,7 @@ def write_page(profile: Profile, minutes: float) -> Path:
     folder, results = BUILD / profile.name, load_results(profile)
     copies = {p.stem: json.loads(p.read_text(encoding="utf-8"))["metadata"] for p in folder.glob("*.ipynb")}
     stale = [name for name, metadata in copies.items() if metadata.get("code") != code_behind(name, profile)]
-    write_whole(BUILD / "results.csv", partial(results.to_csv, index=False))
+    save(BUILD / "results.csv", results.to_csv, index=False)
     groups = results.groupby(["notebook", "data", "experiment", "metric"], sort=False)["value"]
     tables = {"Results": groups.agg(["mean", "min", "max", "count"]).reset_index()}
     if (folder / "verdicts.csv").is_file() and not stale:
@@ -139,5 +133,5 @@ def write_page(profile: Profile, minutes: float) -> Path:
     pictures = [name for name in pictures if not name.startswith(tuple(stale))]
     parts += [f'<p><img src="{profile.name}/figures/{name}" alt="{name}"></p>' for name in pictures]
     page = BUILD / "index.html"
-    write_whole(page, partial(Path.write_text, data="\n".join(parts), encoding="utf-8"))
+    save(page, Path.write_text, data="\n".join(parts), encoding="utf-8")
     return page

@@ -2,8 +2,10 @@
 
 import platform
 import time
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -18,6 +20,7 @@ from monodepth_nb.machine import choose_device
 
 BUILD = build_folder()
 NOTEBOOKS = ROOT / "notebooks"
+PNG = {"dpi": 100, "format": "png"}
 
 
 def code_behind(notebook: str, profile: Profile, loaded: bool = False) -> str:
@@ -47,14 +50,11 @@ class Record:
         row = {"notebook": self.notebook, "code": self.code}
         row |= {"profile": self.profile.name, "data": data, "experiment": experiment, "seed": seed}
         self.rows += [row | {"metric": name, "value": float(value)} for name, value in metrics.items()]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / f"{self.notebook}.csv", partial(pd.DataFrame(self.rows).to_csv, index=False))
+        save(self.folder / f"{self.notebook}.csv", pd.DataFrame(self.rows).to_csv, index=False)
 
     def figure(self, name: str, figure: Figure) -> Figure:
         """Save a figure for the report and return it for display."""
-        folder = self.folder / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / f"{self.notebook}_{name}.png", partial(figure.savefig, dpi=100, format="png"))
+        save(self.folder / "figures" / f"{self.notebook}_{name}.png", figure.savefig, **PNG)
         return figure
 
     def provenance(self, data: str) -> str:
@@ -65,6 +65,12 @@ class Record:
             f"Provenance: {self.profile.name} profile; data: {data}; {device_name()}; {versions}; "
             f"{time.strftime('%Y-%m-%d')}; {minutes:.1f} min"
         )
+
+
+def save(path: Path, write: Callable, **options) -> None:
+    """Call `write(path, **options)` through `write_whole`, and make the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, partial(write, **options))
 
 
 def device_name(device: torch.device | None = None) -> str:

@@ -40,7 +40,7 @@ class CachedRows:
             self.known[index] = True  # set last: another process must never read half a row
         return self.rows[index]
 
-    def fits(self, room: int, remedy: str) -> bool:
+    def fits(self, room: float, remedy: str) -> bool:
         if self.size_bytes > room:
             sizes = f"the pairs need {self.size_bytes / 2**30:.2f} GiB, but only {room / 2**30:.2f} GiB may be used"
             warnings.warn(f"{sizes}: every epoch decodes them again. {remedy}", stacklevel=4)
@@ -48,12 +48,11 @@ class CachedRows:
 
     def share(self) -> None:
         """Move the rows to shared memory, all at once. If they do not fit there, keep none."""
-        # Linux has shared memory in /dev/shm, of which containers often get 64 MB; batches of workers need some too.
-        free = shutil.disk_usage("/dev/shm").free // 2 if os.path.isdir("/dev/shm") else None
         if self.rows.is_shared():
             return
-        remedy = "Use no workers, or give the container a larger /dev/shm."
-        if free is None or self.fits(free // local_processes(), remedy):
+        # Linux has shared memory in /dev/shm, of which containers often get 64 MB; batches of workers need some too.
+        limit = shutil.disk_usage("/dev/shm").free // 2 // local_processes() if os.path.isdir("/dev/shm") else math.inf
+        if self.fits(limit, "Use no workers, or give the container a larger /dev/shm."):
             self.rows.share_memory_()
             self.known.share_memory_()
         else:

@@ -24,12 +24,11 @@ TIMEOUT_S = 15
 RETRY_PAUSES_S = (1, 4, 10)  # between attempts that receive nothing; any progress starts the list again
 DROPPED = (URLError, ConnectionError, TimeoutError, HTTPException, ssl.SSLError)  # worth another attempt
 BY_HAND = "get the zip from www.cvlibs.net/datasets/kitti/eval_scene_flow.php and unpack it as <root>/Kitti2015"
-
 MORE_SPACE = "free some space or pass another root, and run again: the download continues where it stopped"
 
 
 class DownloadError(RuntimeError):
-    """The data could not be fetched; the message names the file and the remedy."""
+    """The message names the file and the remedy."""
 
 
 class Archive(NamedTuple):
@@ -37,10 +36,6 @@ class Archive(NamedTuple):
 
     url: str
     size_bytes: int
-
-    def part(self, folder: Path) -> Path:
-        """The file in `folder` that keeps the bytes received so far."""
-        return folder / f"{self.url.rsplit('/', 1)[-1]}.part"
 
 
 KITTI_SERVER = "https://s3.eu-central-1.amazonaws.com/avg-kitti"
@@ -51,17 +46,17 @@ KITTI2015 = (
 
 
 def data_folder() -> Path:
-    """Where data sets are kept: MONODEPTH_DATA, else `kept_in("datasets")`."""
-    return Path(os.environ.get("MONODEPTH_DATA") or kept_in("datasets"))
+    return folder_of("MONODEPTH_DATA", "datasets")
 
 
 def build_folder() -> Path:
-    """Where results of the notebooks are kept: MONODEPTH_BUILD, else `kept_in("build")`."""
-    return Path(os.environ.get("MONODEPTH_BUILD") or kept_in("build"))
+    return folder_of("MONODEPTH_BUILD", "build")
 
 
-def kept_in(name: str) -> Path:
-    """The folder of this name in the checkout that one stands in, else in the user's cache folder."""
+def folder_of(variable: str, name: str) -> Path:
+    """What the environment variable says, else `name` in the checkout that one stands in, else in the user's cache."""
+    if chosen := os.environ.get(variable):
+        return Path(chosen)
     if root := checkout():
         return root / name
     from platformdirs import user_cache_path  # a checkout does without
@@ -90,16 +85,16 @@ def download_kitti2015(root: str | Path | None = None, archives: tuple[Archive, 
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and any(target.iterdir()):
             raise DownloadError(f"{target} holds something else: move it away, or pass another root")
+        # The files that keep the bytes received so far.
+        parts = {archive: target.parent / f"{archive.url.rsplit('/', 1)[-1]}.part" for archive in archives}
         # The zips hold PNG files, which do not shrink any more: unpacked they need as much space again.
-        needed = sum(2 * archive.size_bytes - size_of(archive.part(target.parent)) for archive in archives)
+        needed = sum(2 * archive.size_bytes - size_of(part) for archive, part in parts.items())
         free = shutil.disk_usage(target.parent).free
         if needed > free:
-            raise DownloadError(
-                f"{target.parent} has {free / 1e9:.2f} of the {needed / 1e9:.2f} GB needed: {MORE_SPACE}"
-            )
-        for archive in archives:
-            fetch(archive, archive.part(target.parent))
-        unpack_all(archives, target)
+            raise OSError(f"{free / 1e9:.2f} of the {needed / 1e9:.2f} GB needed are free")
+        for archive, part in parts.items():
+            fetch(archive, part)
+        unpack_all(parts, target)
     except OSError as error:  # of the disk: those of the network are handled in `fetch`
         raise DownloadError(f"{target.parent}: {error}: {MORE_SPACE}") from error
     return target
@@ -119,27 +114,25 @@ def fetch(archive: Archive, part: Path) -> None:
         try:
             receive(archive, part)
         except DROPPED as error:
-            refuse_lasting(archive, error)
             have = size_of(part)
             pauses = iter(RETRY_PAUSES_S) if have > before else pauses
-            pause = next(pauses, None)
-            if pause is None:
+            if problem := lasting_problem(error):
+                raise DownloadError(f"{archive.url}: {problem}") from error
+            if (pause := next(pauses, None)) is None:
                 progress = f"connection lost ({error}) after {have:,} of {archive.size_bytes:,} bytes"
                 raise DownloadError(f"{archive.url}: {progress}: run again later to continue from there") from error
             print(f"{archive.url}: {error}; trying again in {pause} s", file=sys.stderr)
             time.sleep(pause)
 
 
-def refuse_lasting(archive: Archive, error: Exception) -> None:
-    """Raise for an error that another attempt would meet again."""
+def lasting_problem(error: Exception) -> str | None:
+    """What to say of an error that another attempt would meet again."""
     if isinstance(error, HTTPError) and error.code < 500:
-        answer = f"the server answered {error.code} {error.reason}. If the file has moved, {BY_HAND}"
-    elif isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
+        return f"the server answered {error.code} {error.reason}. If the file has moved, {BY_HAND}"
+    if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
         remedy = "set the clock right; with Python from python.org on macOS, run its 'Install Certificates.command'"
-        answer = f"the server's certificate was not accepted ({error.reason}): {remedy}"
-    else:
-        return
-    raise DownloadError(f"{archive.url}: {answer}") from error
+        return f"the server's certificate was not accepted ({error.reason}): {remedy}"
+    return None
 
 
 def receive(archive: Archive, part: Path) -> None:
@@ -163,20 +156,20 @@ def receive(archive: Archive, part: Path) -> None:
 # ---- Unpacking ----
 
 
-def unpack_all(archives: tuple[Archive, ...], target: Path) -> None:
+def unpack_all(parts: dict[Archive, Path], target: Path) -> None:
     """Unpack beside `target` and rename at the end, so that `target` is complete or does not exist."""
     temporary = target.with_name(f"{target.name}.unpacking")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        for archive in archives:
-            unpack(archive, archive.part(target.parent), temporary)
+        for archive, part in parts.items():
+            unpack(archive, part, temporary)
         if target.exists():
             target.rmdir()  # empty: checked at the start
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for archive in archives:
-        archive.part(target.parent).unlink()
+    for part in parts.values():
+        part.unlink()
 
 
 def unpack(archive: Archive, part: Path, folder: Path) -> None:

@@ -50,14 +50,17 @@ def read_views(*paths: Path) -> list[Tensor]:
     """`read_image` of the views of one pair, which get one scale even if their brightest pixels differ."""
     pictures = [read_picture(path) for path in paths]
     white = white_value(paths[0].parent, *pictures)
-    return [to_image(picture, 255 if picture.dtype == np.uint8 else white) for picture in pictures]
+    scaled = (p.astype(np.float32) / (255 if p.dtype == np.uint8 else white) for p in pictures)
+    return [torch.from_numpy(p).permute(2, 0, 1).contiguous() for p in scaled]
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8, or (H, W[, 3]) uint16 as stored; upright."""
+    """(H, W, 3) uint8, or uint16 as stored; upright."""
     with opened(path) as image:
         deep = deep_pixels(image)
-        return np.array(ImageOps.exif_transpose(image).convert("RGB")) if deep is None else deep
+        if deep is None:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        return deep if deep.ndim == 3 else np.dstack([deep] * 3)
 
 
 def deep_pixels(image: Image.Image) -> np.ndarray | None:
@@ -86,16 +89,9 @@ def white_value(folder: str | Path, *pictures: np.ndarray) -> int:
     if not deep or largest >= 4096:
         return 65535 if deep else 255
     bits = 10 if largest < 1024 else 12
-    remedy = "if they are merely dark, scale them to 16 bits"
-    warnings.warn(
-        f"{folder}: 16-bit pictures with values below {2**bits} are read as {bits} bits: {remedy}", stacklevel=2
-    )
+    found = f"{folder}: 16-bit pictures with values below {2**bits} are read as {bits} bits"
+    warnings.warn(f"{found}: if they are merely dark, scale them to 16 bits", stacklevel=2)
     return 2**bits - 1
-
-
-def to_image(picture: np.ndarray, white: int) -> Tensor:
-    image = torch.from_numpy(picture.astype(np.float32) / white)
-    return image.permute(2, 0, 1).contiguous() if image.dim() == 3 else image.repeat(3, 1, 1)
 
 
 def picture_header(path: Path) -> tuple[tuple[int, int], int]:
@@ -114,30 +110,28 @@ def picture_header(path: Path) -> tuple[tuple[int, int], int]:
         return size, turn
 
 
-def height_x_width(image: Tensor) -> str:
-    return " x ".join(str(n) for n in image.shape[-2:])
+def compared(first, first_size: tuple, second, second_size: tuple) -> str:
+    """For messages: two things and their sizes, which end with (height, width)."""
+    sizes = (f"{thing} is {size[-2]} x {size[-1]}" for thing, size in ((first, first_size), (second, second_size)))
+    return ", ".join(sizes)
 
 
 # ---- Maps ----
 
 
-def read_array(path: Path) -> np.ndarray:
-    """Pixels as stored."""
+def read_map(path: Path, dtype: type | None = None) -> Tensor:
+    """(H, W), pixels as stored, or as another type."""
     with opened(path) as image:
-        return np.array(image)
+        return torch.from_numpy(np.array(image, dtype))
 
 
 def read_disparity(path: Path) -> Tensor:
     """(H, W) float32 in pixels, NaN = unknown. KITTI stores 16 bits, pixels * 256, 0 = unknown; PFM stores pixels."""
-    stored = read_array(path)
+    stored = read_map(path)
     if stored.ndim != 2 or stored.dtype.itemsize == 1:
         raise ValueError(f"{path} is no PFM and no 16-bit grey PNG: store disparity in pixels * 256, 0 where unknown")
-    disparity = torch.from_numpy(stored.astype(np.float32)) / (1 if stored.dtype == np.float32 else 256)
+    disparity = stored.float() / (1 if stored.dtype == torch.float32 else 256)
     return disparity.where(disparity.isfinite() & (disparity > 0), torch.nan)
-
-
-def read_map(path: Path, dtype: type) -> Tensor:
-    return torch.from_numpy(read_array(path).astype(dtype))  # (H, W)
 
 
 MAP_READERS = {  # maps of rendered streets besides the left disparity: folder to (key, reader)
@@ -149,7 +143,6 @@ MAP_READERS = {  # maps of rendered streets besides the left disparity: folder t
 
 
 # ---- Calibration ----
-
 
 CAMERA_ROWS = re.compile(r"^\s*(P_rect_0[23]|P[23]|cam0|baseline|doffs)\s*[:=]\s*(.*)$", re.MULTILINE)
 

@@ -14,14 +14,14 @@ from torch.utils.data import Dataset, Subset
 from monodepth_nb.data.files import (
     MAP_READERS,
     Calibration,
-    height_x_width,
+    compared,
     picture_header,
     read_calibration,
     read_disparity,
     read_image,
     read_views,
 )
-from monodepth_nb.data.layouts import CALIBRATION, TRUTH, find_pairs, listing, scene_and_frame
+from monodepth_nb.data.layouts import CALIBRATION, TRUTH, find_pairs, first_few, listing, scene_and_frame
 from monodepth_nb.data.sample import Sample, check_camera
 from monodepth_nb.data.transforms import resize
 
@@ -102,7 +102,7 @@ class KittiStereo(Dataset):
         """Both views at full size, (3, H, W) in [0, 1]."""
         left, right = read_views(self.left[name], self.right[name])
         if left.shape != right.shape:
-            sizes = f"{self.left[name]} is {height_x_width(left)}, {self.right[name]} {height_x_width(right)}"
+            sizes = compared(self.left[name], left.shape, self.right[name], right.shape)
             raise ValueError(f"{sizes}: rectify both to one size, or remove them")
         return left, right
 
@@ -113,7 +113,7 @@ class KittiStereo(Dataset):
             key, read = MAP_READERS.get(folder, ("disparity_px", read_disparity))
             known[key] = read(files[name])
             if known[key].shape != size:
-                sizes = f"{files[name]} is {height_x_width(known[key])}, its image {size[0]} x {size[1]}"
+                sizes = compared(files[name], known[key].shape, "its image", size)
                 raise ValueError(f"{sizes}: copy both from one data set")
         camera, _ = self.camera(name, size)
         return known | {key: value for key, value in camera._asdict().items() if key != "doffs_px" or value}
@@ -152,10 +152,6 @@ class KittiStereo(Dataset):
         return {f"{scene:06}": line[1] for scene, line in enumerate(lines) if len(line) == 3}
 
 
-def first_few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
-
-
 def truth_kinds(data: KittiStereo) -> list[str]:
     """Kinds of ground truth in its folder, the paper's first."""
     return [kind for kind, patterns in TRUTH.items() if any(data.pairs.beside(name, patterns) for name in data.left)]
@@ -187,7 +183,7 @@ def split_by_scene(dataset: KittiStereo, validation: float = 0.2) -> tuple[Subse
     and 161-199, or a cut nearby. A single recording is cut once, in time; up to a tenth of it is in neither part,
     namely the pairs before the cut that show the same place as the first one behind it.
     """
-    blocks = scene_blocks(dataset.names, getattr(dataset, "drives", None))
+    blocks = scene_blocks(dataset.names, dataset.drives)
     recording = len(blocks) == 1
     if recording:
         blocks = [[index] for index in blocks[0]]
@@ -209,7 +205,7 @@ def split_by_scene(dataset: KittiStereo, validation: float = 0.2) -> tuple[Subse
 
 def show_same_place(dataset: KittiStereo, *indices: int) -> bool:
     names = [dataset.names[index] for index in indices]
-    if not hasattr(dataset, "left") or all(scene_and_frame(name)[0] in dataset.drives for name in names):
+    if all(scene_and_frame(name)[0] in dataset.drives for name in names):
         return False
     from monodepth_nb.data.pair_check import same_place  # here, because only this needs OpenCV
 

@@ -66,8 +66,7 @@ def find_pairs(root: Path, subset: str) -> Pairs:
                 break  # these pairs belong to another subset
             best = max(layouts(folder, depth), key=whole_pairs, default=None)
             if best and whole_pairs(best):
-                folder, view_folder, left, right = best
-                return Pairs(folder, view_folder, unique(left), unique(right))
+                return Pairs(*best[:2], *map(unique, best[2:]))
     raise FileNotFoundError(
         f"{root} has no {subset} pairs. Expected: image_2 and image_3, or left and right, with the same file names "
         f"(all known layouts: data/layouts.py). Found: {listing(root / subset) or listing(root) or 'nothing'}. "
@@ -113,12 +112,14 @@ def unique(views: list[tuple[str, Path]]) -> dict[str, Path]:
     return files
 
 
-def listing(folder: Path, at_most: int = 6) -> str:
+def listing(folder: Path) -> str:
     """What a folder holds, for messages: files, and folders with their first file."""
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    first = {entry: next(iter(sorted(entry.iterdir())), None) for entry in entries[:at_most] if entry.is_dir()}
-    names = [
-        f"{entry.name}/{first[entry].name if first[entry] else ''}" if entry in first else entry.name
-        for entry in entries[:at_most]
-    ]
-    return ", ".join(names) + ", ..." * (len(entries) > at_most)
+    shown = (min(entry.iterdir(), default=entry) if entry.is_dir() else entry for entry in entries[:6])
+    return first_few([path.relative_to(folder).as_posix() for path in (*shown, *entries[6:])], at_most=6)
+
+
+def first_few(names: list[str], at_most: int = 3, separator: str = ", ") -> str:
+    """Some names or sentences for a message, and how many more there are."""
+    more = [f"... and {len(names) - at_most} more"] * (len(names) > at_most)
+    return separator.join([*names[:at_most], *more])

@@ -4,6 +4,7 @@ In a rectified pair a point has the same row in both views, and lies further lef
 """
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from monodepth_nb.data.files import height_x_width, picture_header, read_disparity
+from monodepth_nb.data.files import compared, picture_header, read_disparity
+from monodepth_nb.data.layouts import first_few
 from monodepth_nb.data.transforms import resize
 
 WIDTH = 512  # wider views are reduced to it; the lengths below are pixels of the reduced views
@@ -24,6 +26,7 @@ FEWEST = 8  # matches without which nothing can be concluded
 # 62 pairs of scenes of different drives have at most 11.
 SAME_PLACE, SAME_PLACE_WIDTH = 15, 1242
 UNDECIDED = "too small or too little texture to compare the views"
+listed = partial(first_few, at_most=20, separator="\n")
 
 
 def check_pair(left: Tensor, right: Tensor, name: str) -> list[str]:
@@ -33,7 +36,7 @@ def check_pair(left: Tensor, right: Tensor, name: str) -> list[str]:
     name:        begins every sentence
     """
     if left.shape != right.shape:
-        sizes = f"the left view is {height_x_width(left)}, the right {height_x_width(right)}"
+        sizes = compared("the left view", left.shape, "the right", right.shape)
         return [f"{name}: {sizes}: rectify both to one size"]
     rows, columns = match_offsets(left, right)
     if len(rows) < FEWEST:
@@ -75,7 +78,7 @@ def check_pairs(dataset, at_most: int = 200) -> dict[str, list[str]]:
         remedy = "rectify or rename them, or, if they are right, skip this check (--no-pair-check)"
         raise ValueError(f"all {len(names)} pairs looked at are wrong, such as {lines[0]}. Remedy: {remedy}")
     if found:
-        warnings.warn(f"{len(found)} pairs look wrong:\n{first_lines(lines)}", stacklevel=2)
+        warnings.warn(f"{len(found)} pairs look wrong:\n{listed(lines)}", stacklevel=2)
     return found
 
 
@@ -86,7 +89,7 @@ def check_files(dataset) -> None:
     """
     names = tqdm(dataset.names, desc="check files", leave=False, delay=2)
     if problems := [problem for name in names for problem in file_problems(dataset.left[name], dataset.right[name])]:
-        raise ValueError(f"{len(problems)} problems with files:\n{first_lines(problems)}")
+        raise ValueError(f"{len(problems)} problems with files:\n{listed(problems)}")
 
 
 def file_problems(*views: Path) -> list[str]:
@@ -102,7 +105,7 @@ def file_problems(*views: Path) -> list[str]:
     if turn != other_turn:
         tags = f"the EXIF orientation of {views[0]} is {turn}, of {views[1]} {other_turn}"
         return [f"{tags}: store both upright, without a tag"]
-    sizes = f"{views[0]} is {size[0]} x {size[1]}, {views[1]} {other_size[0]} x {other_size[1]}"
+    sizes = compared(views[0], size, views[1], other_size)
     return [] if size == other_size else [f"{sizes}: rectify both to one size"]
 
 
@@ -120,29 +123,21 @@ def check_truth(split: Subset) -> Subset:
         except ValueError as error:
             torn.append(str(error))
     if torn:
-        raise ValueError(first_lines(torn))
+        raise ValueError(listed(torn))
     if blank:
-        warnings.warn(f"{len(blank)} maps without a pixel of truth are left out:\n{first_lines(blank)}", stacklevel=2)
+        warnings.warn(f"{len(blank)} maps without a pixel of truth are left out:\n{listed(blank)}", stacklevel=2)
     return Subset(split.dataset, usable)
-
-
-def first_lines(lines: list[str], at_most: int = 20) -> str:
-    more = [f"... and {len(lines) - at_most} more"] * (len(lines) > at_most)
-    return "\n".join([*lines[:at_most], *more])
 
 
 def match_offsets(left: Tensor, right: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Rows by which each matched point is lower in the right view, and columns by which it is further right.
 
-    SIFT features (Lowe, IJCV 2004) that are nearest to each other in both directions, in pixels of the reduced views.
+    SIFT features that are nearest to each other in both directions, in pixels of the reduced views.
     """
-    sift, matcher = cv2.SIFT.create(nfeatures=500), cv2.BFMatcher(crossCheck=True)
-    (points, features), (right_points, right_features) = (
-        sift.detectAndCompute(reduced_grey(view), None) for view in (left, right)
-    )
+    (points, features), (right_points, right_features) = (sift_features(view, 500, WIDTH) for view in (left, right))
     if features is None or right_features is None:
         return np.empty(0), np.empty(0)
-    matches = matcher.match(features, right_features)
+    matches = cv2.BFMatcher(crossCheck=True).match(features, right_features)
     offsets = [np.subtract(right_points[m.trainIdx].pt, points[m.queryIdx].pt) for m in matches]
     columns, rows = np.reshape(offsets, (-1, 2)).T
     return rows, columns
@@ -150,13 +145,11 @@ def match_offsets(left: Tensor, right: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 def same_place(first: Tensor, second: Tensor) -> bool:
     """Whether two (3, H, W) pictures show the same place: enough SIFT matches agree with one motion of the camera."""
-    sift, matcher = cv2.SIFT.create(nfeatures=2500), cv2.BFMatcher()
-    (points, features), (others, other_features) = (
-        sift.detectAndCompute(reduced_grey(view, SAME_PLACE_WIDTH), None) for view in (first, second)
-    )
+    found = (sift_features(picture, 2500, SAME_PLACE_WIDTH) for picture in (first, second))
+    (points, features), (others, other_features) = found
     if len(points) < SAME_PLACE or len(others) < SAME_PLACE:
         return False
-    candidates = matcher.knnMatch(features, other_features, k=2)
+    candidates = cv2.BFMatcher().knnMatch(features, other_features, k=2)
     clear = [best for best, second_best in candidates if best.distance < 0.7 * second_best.distance]
     pairs = {match.trainIdx: match.queryIdx for match in clear}  # one match for each feature
     if len(pairs) < SAME_PLACE:
@@ -166,9 +159,9 @@ def same_place(first: Tensor, second: Tensor) -> bool:
     return agree is not None and int(agree.sum()) >= SAME_PLACE
 
 
-def reduced_grey(image: Tensor, at_most: int = WIDTH) -> np.ndarray:
-    """(3, H, W) in [0, 1] to (h, w) uint8, at most `at_most` wide."""
+def sift_features(image: Tensor, count: int, at_most: int) -> tuple:
+    """Points and descriptors (SIFT; Lowe, IJCV 2004) of a (3, H, W) picture in [0, 1], reduced to a width `at_most`."""
     height, width = image.shape[-2:]
     if width > at_most:
         image = resize(image, (round(height * at_most / width), at_most))
-    return (255 * image.mean(0)).round().byte().numpy()
+    return cv2.SIFT.create(count).detectAndCompute((255 * image.mean(0)).round().byte().numpy(), None)

@@ -160,8 +160,8 @@ class RandomConvolution(Sometimes):
 class Sharpness(Sometimes):
     """Blur or sharpen both views equally, by different widths along rows and columns.
 
-    A network that knows one sharpness only reads it as a distance. Blurred by one pixel, real streets looked 38 %
-    nearer to one that was trained without this (docs/results.md).
+    A network that has seen one sharpness only reads blur as nearness: blurring real streets by one pixel raised the
+    disparity that such a network predicted by a third (docs/results.md).
     """
 
     def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:

@@ -39,15 +39,12 @@ def one_car_street(seed, distance_m=12.0, lift_m=0.0, scale=1.0, pitch=0.0, shad
     forward, origin = street.pose
     street.pose = forward + np.tan(pitch) * UP, origin
     camera, _, picture, inverse, classes, *_ = look_ahead(street, size)
+    disparity_px = np.where(inverse > 0, camera.focal[1] * BASELINE_M * inverse, np.nan)
     return Sample(
-        left=torch.from_numpy(picture).permute(2, 0, 1) / 255,
-        name=f"street {seed}",
-        disparity_px=torch.from_numpy(np.where(inverse > 0, camera.focal[1] * BASELINE_M * inverse, np.nan)),
-        focal_px=camera.focal[1],
-        baseline_m=BASELINE_M,
-        car=classes == CAR,
-        height_m=origin[1],
-    )
+        left=torch.from_numpy(picture).permute(2, 0, 1) / 255, name=f"street {seed}",
+        disparity_px=torch.from_numpy(disparity_px), focal_px=camera.focal[1], baseline_m=BASELINE_M,
+        car=classes == CAR, height_m=origin[1],
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)  # one street is looked at many times

@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.checkpoints import write_whole
@@ -38,7 +38,6 @@ class Segmenter(nn.Module):
     A fully convolutional network (Long, Shelhamer and Darrell, CVPR 2015) that uses all five levels.
 
     trunk, weights: of a `Trunk`, which is trained as well
-
     forward: (B, 3, H, W), RGB in [0, 1] -> (B, classes, H, W)
     """
 
@@ -71,7 +70,9 @@ def train_segmenter(views: Tensor, labels: Tensor, epochs: int, seed: int = 0, *
     torch.manual_seed(seed)
     device = choose_device()
     model = Segmenter(**options).to(device, memory_format=torch.channels_last).train()
-    weights = class_weights(labels).to(device)
+    shares = torch.bincount(labels.flatten().long(), minlength=len(CLASSES)) / labels.numel()
+    # So rare classes (poles, people) are learnt; the limit keeps nearly absent ones from dominating.
+    weights = shares.clamp(min=1e-3).rsqrt().to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=PEAK_LEARNING_RATE)
     steps = epochs * -(-len(views) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps)
@@ -85,12 +86,6 @@ def train_segmenter(views: Tensor, labels: Tensor, epochs: int, seed: int = 0, *
             optimizer.step()
             schedule.step()
     return model
-
-
-def class_weights(labels: Tensor) -> Tensor:
-    """(classes,) weight in the loss: 1 / sqrt(share of the pixels), so that rare classes (poles, people) are learnt."""
-    shares = torch.bincount(labels.flatten().long(), minlength=len(CLASSES)) / labels.numel()
-    return shares.clamp(min=1e-3).rsqrt()  # a nearly absent class must not dominate
 
 
 def load_labelled(samples: Iterable[Sample]) -> tuple[Tensor, Tensor]:
@@ -164,9 +159,8 @@ def segmentation_figure(image: Tensor, truth: Tensor, prediction: Tensor, label:
     return fig
 
 
-def save_segmenter(model: Segmenter, path: str | Path) -> Path:
+def save_segmenter(model: Segmenter, path: Path) -> Path:
     """Write the file that `load_segmenter` and the weights "streets:PATH" read; replaces an older file in one step."""
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = {"trunk": model.trunk.name, "classes": CLASSES, "tensors": model.state_dict()}
     write_whole(path, lambda part: torch.save(saved, part))
@@ -180,19 +174,16 @@ def load_segmenter(path: str | Path) -> Segmenter:
     return model.eval()
 
 
-def train_on_streets(
-    root: str | Path, out: str | Path, size: tuple[int, int], epochs: int, seed: int = 0, **options
-) -> pd.DataFrame:
+def train_on_streets(root: Path, out: str | Path, size: tuple[int, int], epochs: int, **options) -> pd.DataFrame:
     """Train on the first four fifths of the rendered streets below `root` and score on the rest, unseen scenes.
 
-    options: of `Segmenter`
-
+    options: of `train_segmenter` and `Segmenter`
     Writes to the folder `out`: `segmenter.pt`, `segmenter.csv` (the returned table: IoU of the network and of the
     most common class at each position) and `segmenter.png` (the first unseen scene).
     """
     train, unseen = split_by_scene(KittiStereo(root, truth="occ", size=size))
     views, labels = load_labelled(train)
-    model = train_segmenter(views, labels, epochs, seed, **options)
+    model = train_segmenter(views, labels, epochs, **options)
     weights = save_segmenter(model, Path(out) / "segmenter.pt")
     common = labels.mode(dim=0).values  # (h, w)
     predictors = {

@@ -38,10 +38,10 @@ def test_of_kitti_the_testing_scenes_teach_and_frame_10_of_the_training_scenes_i
         folder.mkdir(parents=True)
         for name in (f"{scene:06}_{frame}.png" for scene in range(10) for frame in (10, 11)):
             Image.fromarray(rng.integers(0, 255, (4, 1242, 3), np.uint8)).save(folder / name)
-    (tmp_path / f"kitti/training/disp_{kind}_0").mkdir()
+    truth = tmp_path / f"kitti/training/disp_{kind}_0"
+    truth.mkdir()
     for scene in range(10):
-        truth = Image.fromarray(np.full((4, 1242), 512, np.uint16))
-        truth.save(tmp_path / f"kitti/training/disp_{kind}_0/{scene:06}_10.png")
+        Image.fromarray(np.full((4, 1242), 512, np.uint16)).save(truth / f"{scene:06}_10.png")
     monkeypatch.setenv("MONODEPTH_STEREO", str(tmp_path / "kitti"))
     data = full_set(SMOKE)
     train, validation, test = (pictures(part) for part in (data.train, data.validation, data.test))

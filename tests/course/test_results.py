@@ -33,10 +33,9 @@ def test_what_a_notebook_records_is_what_the_report_reads(tmp_path):
         results.load_results(SMOKE)
     record = results.Record("02_toy", SMOKE)
     record.add("scratch", "motorcycle", seed=1, epe=4.5, d1_all=27.0)
-    table = results.load_results(SMOKE).set_index("metric")
-    assert table.loc["epe", ["experiment", "data", "seed", "value", "profile"]].tolist() == [
-        "scratch", "motorcycle", 1, 4.5, "smoke",
-    ]  # fmt: skip
+    epe = results.load_results(SMOKE).set_index("metric").loc["epe"]
+    expected = {"experiment": "scratch", "data": "motorcycle", "seed": 1, "value": 4.5, "profile": "smoke"}
+    assert expected.items() <= dict(epe).items()
 
 
 def test_numbers_of_other_code_or_another_profile_are_left_out_and_named(tmp_path, monkeypatch, capsys):
@@ -164,7 +163,7 @@ def test_the_command_leaves_executed_copies_and_a_page_and_commits_outputs_if_as
     assert [path.name for path in notebooks.glob("*.ipynb")] == (["02_toy.ipynb"] if options else [])
 
 
-def test_the_page_shows_results_pictures_and_links_and_needs_no_network(build):
+def test_the_page_needs_no_network_and_shows_results_links_and_pictures_but_not_those_of_other_code(build):
     record = results.Record("02_toy", SMOKE)
     record.add("scratch", "motorcycle", epe=4.567)
     record.figure("sharpening", Figure(figsize=(1, 1)))
@@ -173,13 +172,6 @@ def test_the_page_shows_results_pictures_and_links_and_needs_no_network(build):
     for part in ("4.567", "smoke/figures/02_toy_sharpening.png", 'href="smoke/02_toy.html"', 'name="viewport"'):
         assert part in page
     assert "http" not in page and "other code" not in page
-
-
-def test_the_page_names_copies_that_were_run_with_other_code_and_does_not_show_their_pictures(build):
-    record = results.Record("02_toy", SMOKE)
-    record.add("scratch", "motorcycle", epe=4.567)
-    record.figure("sharpening", Figure(figsize=(1, 1)))
-    (build / "smoke" / "02_toy.html").write_text("<p>toy</p>")
     (build / "smoke" / "02_toy.ipynb").write_text('{"metadata": {"code": "12345678"}}')
     page = reproduce.write_page(SMOKE, minutes=3).read_text()
     assert "other code" in page and "sharpening" not in page

@@ -86,13 +86,42 @@ def test_a_claim_without_its_number_is_not_tested_and_says_what_is_missing():
     assert table["evidence"].str.contains("was not measured").all()
 
 
-def test_the_smoke_profile_judges_nothing():
-    assert "not tested" in verdict("C1", "smoke", **{"loss_shares_end/appearance": 0.99})
+ROAD = {"lane_paint/road_epe": [0.2, 0.9, 2.0]}
+MAPS = {"frozen ImageNet/epe": [4.0, 5.0, 4.5], "frozen random/epe": [6.0, 7.1, 6.4]}
+LOWER_LOSS = {"frozen ImageNet/loss": [0.5, 0.51, 0.5], "frozen random/loss": [0.7, 0.7, 0.71]}
+LOW_RATE = {"rate 1e-4/loss": [0.9, 0.8, 0.85], "rate 1e-4/epe": [5.0, 6.0, 5.5]}
+HIGH_RATE = {"rate 1e-3/loss": [0.7, 0.6, 0.66], "rate 1e-3/epe": [4.0, 4.9, 4.6]}
+ARMS = "ImageNet", "random", "semantic", "pixel mean"
+IMAGENET, RANDOM, SEMANTIC, MEAN = (f"features, {arm}/abs_rel" for arm in ARMS)
+FEATURES = {IMAGENET: [0.15, 0.16, 0.17], RANDOM: [0.2, 0.22, 0.21]}
+BETTER = FEATURES | {SEMANTIC: [0.1, 0.11, 0.12]}
+FACTS = {  # numbers, and the verdicts to which they lead
+    "appearance makes up nine tenths of the loss": ({"loss_shares_end/appearance": 0.95}, {"C1": "supported"}),
+    "appearance makes up less": ({"loss_shares_end/appearance": 0.8}, {"C1": "contradicted"}),
+    "paint is worse in every scene": (ROAD | {"lane_paint/paint_epe": [0.5, 1.2, 2.31]}, {"C2": "supported"}),
+    "paint is worse in most scenes": (ROAD | {"lane_paint/paint_epe": [0.3, 0.5, 2.1]}, {"C2": "undecided"}),
+    "the map and the loss of an encoder are judged apart": (
+        MAPS | LOWER_LOSS, {"C3a": "supported", "C3b": "contradicted"},
+    ),
+    "a loss lower by less than a hundredth is no lower": (
+        {"frozen ImageNet/loss": [0.699, 0.7, 0.7], "frozen random/loss": [0.7, 0.701, 0.7]}, {"C3b": "supported"},
+    ),
+    "a lower loss and a better map contradict half a claim": (
+        LOW_RATE | HIGH_RATE, {"C4a": "supported", "C4b": "contradicted"},
+    ),
+    "semantics are judged against each control": (
+        FEATURES | {SEMANTIC: [0.151, 0.158, 0.171], MEAN: 0.3}, {"C6a": "supported", "C6b": "undecided"},
+    ),
+    "semantics beat a control that beats the pixel mean": (BETTER | {MEAN: 0.3}, {"C6b": "supported"}),
+    "semantics beat a control that does not, by a tenth": (BETTER | {MEAN: 0.17}, {"C6b": "undecided"}),
+    "a missing control": ({IMAGENET: [0.2, 0.2], SEMANTIC: [0.1, 0.1], MEAN: 0.3}, {"C6a": "not tested"}),
+}  # fmt: skip
 
 
-def test_appearance_must_make_up_nine_tenths_of_the_loss():
-    assert verdict("C1", **{"loss_shares_end/appearance": 0.95}) == "supported"
-    assert verdict("C1", **{"loss_shares_end/appearance": 0.8}) == "contradicted"
+@pytest.mark.parametrize(("numbers", "expected"), FACTS.values(), ids=FACTS)
+def test_numbers_lead_to_verdicts_but_not_those_of_the_smoke_profile(numbers, expected):
+    assert {claim: verdict(claim, **numbers) for claim in expected} == expected
+    assert {verdict(claim, "smoke", **numbers) for claim in expected} == {"not tested"}
 
 
 def test_one_run_that_fails_does_not_decide_a_relative_difference_alone():
@@ -104,54 +133,11 @@ def test_one_run_that_fails_does_not_decide_a_relative_difference_alone():
     assert paired(2 * theirs, theirs, relative=True).mean == pytest.approx(100)  # in per cent
 
 
-def test_paint_is_compared_with_road_scene_by_scene():
-    road = [0.2, 0.9, 2.0]
-    assert verdict("C2", **{"lane_paint/paint_epe": [0.5, 1.2, 2.31], "lane_paint/road_epe": road}) == "supported"
-    assert verdict("C2", **{"lane_paint/paint_epe": [0.3, 0.5, 2.1], "lane_paint/road_epe": road}) == "undecided"
-
-
-def test_the_map_and_the_loss_of_the_imagenet_encoder_are_judged_apart():
-    maps = {"frozen ImageNet/epe": [4.0, 5.0, 4.5], "frozen random/epe": [6.0, 7.1, 6.4]}
-    losses = {"frozen ImageNet/loss": [0.5, 0.51, 0.5], "frozen random/loss": [0.7, 0.7, 0.71]}
-    assert (verdict("C3a", **maps, **losses), verdict("C3b", **maps, **losses)) == ("supported", "contradicted")
-
-
-def test_a_loss_lower_by_less_than_a_hundredth_is_no_lower():
-    losses = {"frozen ImageNet/loss": [0.699, 0.7, 0.7], "frozen random/loss": [0.7, 0.701, 0.7]}
-    assert verdict("C3b", **losses) == "supported"
-
-
-def test_a_rate_that_ends_at_a_lower_loss_and_a_better_map_contradicts_half_a_claim():
-    low = {"rate 1e-4/loss": [0.9, 0.8, 0.85], "rate 1e-4/epe": [5.0, 6.0, 5.5]}
-    high = {"rate 1e-3/loss": [0.7, 0.6, 0.66], "rate 1e-3/epe": [4.0, 4.9, 4.6]}
-    assert (verdict("C4a", **low, **high), verdict("C4b", **low, **high)) == ("supported", "contradicted")
-
-
 def test_generalisation_asks_for_an_interval_below_the_pixel_mean_and_names_the_real_pairs():
     network = {"network_minus_pixel_mean/abs_rel": -0.2, "network_minus_pixel_mean/low": -0.3}
     found = row("C5", **network, **{"network_minus_pixel_mean/high": -0.1})
     assert found["verdict"] == "supported" and "KITTI" in found["limits"]
     assert verdict("C5", **network, **{"network_minus_pixel_mean/high": 0.1}) == "undecided"
-
-
-FEATURES = {"features, ImageNet/abs_rel": [0.15, 0.16, 0.17], "features, random/abs_rel": [0.2, 0.22, 0.21]}
-
-
-def test_semantics_are_judged_against_each_control():
-    arms = FEATURES | {"features, semantic/abs_rel": [0.151, 0.158, 0.171], "features, pixel mean/abs_rel": 0.3}
-    assert (verdict("C6a", **arms), verdict("C6b", **arms)) == ("supported", "undecided")
-
-
-def test_controls_that_do_not_beat_the_pixel_mean_by_a_tenth_leave_semantics_undecided():
-    semantic = {"features, semantic/abs_rel": [0.1, 0.11, 0.12]}
-    assert verdict("C6b", **FEATURES, **semantic, **{"features, pixel mean/abs_rel": 0.3}) == "supported"
-    assert verdict("C6b", **FEATURES, **semantic, **{"features, pixel mean/abs_rel": 0.17}) == "undecided"
-
-
-def test_a_missing_control_leaves_its_half_of_the_semantic_claim_untested():
-    some = {"features, ImageNet/abs_rel": [0.2, 0.2], "features, semantic/abs_rel": [0.1, 0.1]}
-    some["features, pixel mean/abs_rel"] = 0.3
-    assert verdict("C6a", **some) == "not tested"
 
 
 @pytest.mark.parametrize(("claim", "surface"), [("C7a", "shiny_minus_matched"), ("C7b", "paint_minus_road")])

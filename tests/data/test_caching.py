@@ -42,27 +42,18 @@ def fill(cache):
         cache.row(index, lambda i: torch.full(cache.rows.shape[1:], i))
 
 
-V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/memory"
+GROUPS = "sys/fs/cgroup"
+LIMIT, USAGE = f"{GROUPS}/memory.max", f"{GROUPS}/memory.current"
+LIMIT_1, USAGE_1 = f"{GROUPS}/memory/memory.limit_in_bytes", f"{GROUPS}/memory/memory.usage_in_bytes"  # version 1
+JOB = {f"{GROUPS}/job/memory.max": "1000", f"{GROUPS}/job/memory.current": "300"}
 LIMITS = {
     "of the machine": ({}, 9000 * 1024),
-    "none in version 2": ({f"{V2}/memory.max": "max\n", f"{V2}/memory.current": "5\n"}, 9000 * 1024),
-    "none in version 1": (
-        {f"{V1}/memory.limit_in_bytes": "9223372036854771712\n", f"{V1}/memory.usage_in_bytes": "5\n"},
-        9000 * 1024,
-    ),
-    "of a container, version 2": ({f"{V2}/memory.max": "1000\n", f"{V2}/memory.current": "300\n"}, 700),
-    "of a container, version 1, which sees the path outside": (
-        {f"{V1}/memory.limit_in_bytes": "1000\n", f"{V1}/memory.usage_in_bytes": "300\n"},
-        700,
-    ),
-    "of the job, whose step has none": (
-        {f"{V2}/job/memory.max": "1000", f"{V2}/job/memory.current": "300", f"{V2}/job/step/memory.max": "max"},
-        700,
-    ),
-    "of a container that has read files": (
-        {f"{V2}/memory.max": "1000", f"{V2}/memory.current": "300", f"{V2}/memory.stat": "anon 9\ninactive_file 200\n"},
-        900,
-    ),
+    "none in version 2": ({LIMIT: "max\n", USAGE: "5\n"}, 9000 * 1024),
+    "none in version 1": ({LIMIT_1: "9223372036854771712\n", USAGE_1: "5\n"}, 9000 * 1024),
+    "of a container, version 2": ({LIMIT: "1000\n", USAGE: "300\n"}, 700),
+    "of a container, version 1, which sees the path outside": ({LIMIT_1: "1000\n", USAGE_1: "300\n"}, 700),
+    "of the job, whose step has none": (JOB | {f"{GROUPS}/job/step/memory.max": "max"}, 700),
+    "of a job that has read files": (JOB | {f"{GROUPS}/job/memory.stat": "anon 9\ninactive_file 200\n"}, 900),
 }
 
 
@@ -83,7 +74,7 @@ def test_memory_left_is_known_without_linux(monkeypatch, tmp_path):
     assert available_memory() > 2**31
 
 
-def test_all_caches_together_take_half_of_the_memory_whether_filled_yet_or_not(memory):
+def test_all_caches_together_take_half_of_the_memory_whether_filled_yet_or_not_until_they_are_gone(memory):
     first = cache_of(3)
     assert memory_for_caches() == 5 * MIB
     fill(first)
@@ -92,17 +83,14 @@ def test_all_caches_together_take_half_of_the_memory_whether_filled_yet_or_not(m
     with pytest.warns(UserWarning, match=r"0\.01 GiB"):
         assert cache_of(6).rows is None
     assert cache_of(5).rows is not None
+    memory.left += 3 * MIB
+    del first
+    assert memory_for_caches() == 8 * MIB
 
 
 def test_processes_on_one_machine_share_the_memory(memory, monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # as torchrun does
     assert memory_for_caches() == 2 * MIB
-
-
-def test_the_memory_of_a_cache_that_is_gone_is_free_again(memory):
-    cache = cache_of(3)
-    del cache
-    assert memory_for_caches() == 8 * MIB
 
 
 def test_huge_tables_are_refused_on_systems_with_32_bit_integers_too(memory):

@@ -6,15 +6,17 @@ import math
 import shutil
 import warnings
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from test_files import write
 from torch.utils.data import default_collate
 
 from monodepth_nb import KittiStereo, motorcycle
+from monodepth_nb.data import kitti as kitti_module
 from monodepth_nb.data.kitti import KNOWN_DRIVES, paper_protocol, scene_blocks, split_by_scene, truth_kinds
 
 HEIGHT, WIDTH, SCENES = 4, 8, 6
@@ -24,12 +26,6 @@ corner_dist: 9.950000e-02
 P_rect_02: 7.0e+02 0 6.095593e+02 4.485728e+01 0 7.0e+02 172.854 0.2163791 0 0 1 2.745884e-03
 P_rect_03: 7.0e+02 0 6.095593e+02 -3.395242e+02 0 7.0e+02 172.854 2.199936 0 0 1 2.729905e-03
 """
-
-
-def write(path: Path, pixels) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(pixels)).save(path)
-    return path
 
 
 def colour(value: int, width: int = WIDTH):
@@ -133,22 +129,18 @@ def test_any_folder_of_pairs_is_read_by_name_whatever_the_types_and_sizes(tmp_pa
     assert [s.left.shape for s in KittiStereo(tmp_path, size=(4, 6))] == [(3, 4, 6)] * 2
 
 
-def test_labels_of_some_pairs_are_read_and_the_others_counted(tmp_path):
-    for name in "abc":
+MULTIVIEW = [f"000007_{frame:02}" for frame in range(21)]
+
+
+@pytest.mark.parametrize(("names", "others"), [("abc", "a, c$"), (MULTIVIEW, "_00, .*_01, .*_02, ... and 16 more$")])
+def test_all_frames_are_pairs_and_labels_of_some_are_read_and_the_others_counted(tmp_path, names, others):
+    for name in names:
         write_pair(tmp_path, name)
-    write_truth(tmp_path, "b", 5)
-    with pytest.warns(UserWarning, match="1 of 3"):
-        assert KittiStereo(tmp_path, truth="noc", **CAMERA).names == ["b"]
-    assert truth_kinds(KittiStereo(tmp_path)) == ["noc"]
-
-
-def test_all_21_frames_of_a_scene_are_pairs_and_the_labelled_one_is_scored(tmp_path):
-    for frame in range(21):
-        write_pair(tmp_path, f"000007_{frame:02}")
-    write_truth(tmp_path, "000007_10", 5)
-    assert len(KittiStereo(tmp_path)) == 21
-    with pytest.warns(UserWarning, match="1 of 21"):
-        assert KittiStereo(tmp_path, truth="noc").names == ["000007_10"]
+    labelled = names[len(names) // 2]
+    write_truth(tmp_path, labelled, 5)
+    assert KittiStereo(tmp_path).names == [*names] and truth_kinds(KittiStereo(tmp_path)) == ["noc"]
+    with pytest.warns(UserWarning, match=f"1 of {len(names)} .*left out: .*{others}"):
+        assert KittiStereo(tmp_path, truth="noc").names == [labelled]
 
 
 # ---- Camera ----
@@ -230,14 +222,15 @@ def test_what_is_missing_damaged_or_does_not_fit_is_named(tmp_path, damage, opti
 
 
 class Named(list):
-    """A data set that consists of the names of its pairs."""
+    """A data set that consists of the names of its pairs, which show different places."""
 
-    names = property(lambda self: self)
+    names, drives = property(lambda self: self), KNOWN_DRIVES
 
 
 def split(names, *share):
     """The names of the training and of the validation split."""
-    return [[names[i] for i in subset.indices] for subset in split_by_scene(Named(names), *share)]
+    with patch.object(kitti_module, "show_same_place", return_value=False):
+        return [[names[i] for i in subset.indices] for subset in split_by_scene(Named(names), *share)]
 
 
 def frames(*scenes: int, frames=("10", "11")) -> list[str]:
@@ -267,19 +260,16 @@ def test_no_scene_and_no_drive_is_in_both_splits():
         assert not train & validation and not any(drive & train and drive & validation for drive in drives)
 
 
-def test_the_drives_of_training_scenes_do_not_group_testing_scenes(kitti):
-    assert [len(b) for b in scene_blocks(KittiStereo(kitti).names, KittiStereo(kitti).drives)] == [2, 2, 4, 4]
-    testing = KittiStereo(kitti, "testing")
-    assert [len(block) for block in scene_blocks(testing.names, testing.drives)] == [2] * SCENES
+def test_the_drives_of_training_scenes_are_in_the_development_kit_too_and_do_not_group_testing_scenes(kitti):
+    def block_sizes(data):
+        return [len(block) for block in scene_blocks(data.names, data.drives)]
 
-
-def test_the_mapping_of_the_development_kit_tells_the_drives(kitti):
+    assert block_sizes(KittiStereo(kitti)) == [2, 2, 4, 4]
+    assert block_sizes(KittiStereo(kitti, "testing")) == [2] * SCENES
     mapping = kitti / "devkit" / "mapping" / "train_mapping.txt"
     mapping.parent.mkdir(parents=True)
-    drives = ["", "2011_09_26_drive_0001_sync", "2011_09_26_drive_0001_sync", "", "2011_09_26_drive_0002_sync"]
-    mapping.write_text("\n".join(f"2011_09_26 {drive} 0000000010" if drive else "" for drive in drives))
-    data = KittiStereo(kitti)
-    assert [len(block) for block in scene_blocks(data.names, data.drives)] == [2, 4, 2, 2, 2]
+    mapping.write_text("\ndate drive_0001 10\ndate drive_0001 10\n\ndate drive_0002 10")  # scenes 0 to 4
+    assert block_sizes(KittiStereo(kitti)) == [2, 4, 2, 2, 2]
     shutil.rmtree(kitti / "devkit")
 
 

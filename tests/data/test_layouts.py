@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from test_files import write
 
 from monodepth_nb import KittiStereo
 from monodepth_nb.data.files import read_calibration
@@ -32,15 +32,14 @@ LAYOUTS = {
 }
 
 
-def write(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((4, 8, 3), np.uint8)).save(path)
+def write_pair(left: Path, right: Path) -> None:
+    for path in (left, right):
+        write(path, np.zeros((4, 8, 3), np.uint8))
 
 
 @pytest.mark.parametrize(("left", "right", "name"), LAYOUTS.values(), ids=LAYOUTS)
 def test_pairs_are_found_in_the_usual_layouts(tmp_path, left, right, name):
-    write(tmp_path / left, tmp_path / right)
+    write_pair(tmp_path / left, tmp_path / right)
     pairs = find_pairs(tmp_path, "training")
     assert (pairs.left, pairs.right) == ({name: tmp_path / left}, {name: tmp_path / right})
     assert KittiStereo(tmp_path)[0].left.shape == (3, 4, 8)
@@ -48,7 +47,7 @@ def test_pairs_are_found_in_the_usual_layouts(tmp_path, left, right, name):
 
 def test_a_scene_of_middlebury_is_read_with_its_truth_and_camera(tmp_path):
     scene = tmp_path / "Adirondack"
-    write(scene / "im0.png", scene / "im1.png")
+    write_pair(scene / "im0.png", scene / "im1.png")
     (scene / "disp0.pfm").write_bytes(b"Pf\n8 4\n-1.0\n" + np.full((4, 8), 7, "<f4").tobytes())
     (scene / "calib.txt").write_text("cam0=[4000 0 9; 0 4000 9; 0 0 1]\ndoffs=124\nbaseline=193\n")
     for root in (tmp_path, scene):  # one scene is a data set, too
@@ -66,7 +65,7 @@ def test_a_scene_of_middlebury_is_read_with_its_truth_and_camera(tmp_path):
     ],
 )
 def test_the_calibration_file_is_found_in_each_layout_of_kitti(tmp_path, views, beside):
-    write(*(tmp_path / views.format(camera) for camera in (2, 3)))
+    write_pair(*(tmp_path / views.format(camera) for camera in (2, 3)))
     (tmp_path / beside).parent.mkdir(exist_ok=True)
     (tmp_path / beside).write_text("P2: 700 0 609 45\nP3: 700 0 609 -340")
     pairs = find_pairs(tmp_path, "training")
@@ -76,13 +75,8 @@ def test_the_calibration_file_is_found_in_each_layout_of_kitti(tmp_path, views, 
     assert pairs.beside(name, TRUTH["noc"]) is None
 
 
-def test_testing_pairs_are_not_found_when_training_pairs_are_wanted(tmp_path):
-    write(tmp_path / "testing/image_2/a.png", tmp_path / "testing/image_3/a.png")
-    with pytest.raises(FileNotFoundError, match="training"):
-        find_pairs(tmp_path, "training")
-
-
-def test_what_was_found_and_what_is_expected_is_said_where_no_layout_fits(tmp_path):
-    write(tmp_path / "cameraA/1.png", tmp_path / "cameraB/2.png")
-    with pytest.raises(FileNotFoundError, match=r"(?s)image_2.*left.*cameraA/1\.png.*cameraB/2\.png"):
-        find_pairs(tmp_path, "training")
+def test_what_was_found_and_what_is_expected_is_said_where_no_layout_fits_and_other_subsets_are_none(tmp_path):
+    for left, right in (("cameraA/1.png", "cameraB/2.png"), ("testing/image_2/a.png", "testing/image_3/a.png")):
+        write_pair(tmp_path / left, tmp_path / right)
+        with pytest.raises(FileNotFoundError, match=r"(?s)no training.*image_2.*left.*cameraA/1\.png, cameraB/2\.png"):
+            find_pairs(tmp_path, "training")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from test_files import turned, write
 from torch.utils.data import Subset
 
 from monodepth_nb.data.kitti import KittiStereo
@@ -81,21 +81,18 @@ def test_points_are_found_where_the_disparity_says():
     assert abs(np.median(columns) + 9) < 0.05 and abs(np.median(rows) - 2) < 0.05
 
 
-def write(root, pairs: dict, suffix: str = ".png", **options) -> KittiStereo:
+def data_set(root, pairs: dict, suffix: str = ".png", **options) -> KittiStereo:
     """The data set of {name: (left, right)} tensors; options of the left views."""
     for name, views in pairs.items():
-        for view, image in zip(("left", "right"), views, strict=True):
-            (root / view).mkdir(exist_ok=True)
-            saved = options if view == "left" else {}
-            pixels = np.uint8(image.permute(1, 2, 0).numpy() * 255)
-            Image.fromarray(pixels).save(root / view / f"{name}{suffix}", **saved)
+        for view, image, saved in zip(("left", "right"), views, (options, {}), strict=True):
+            write(root / view / f"{name}{suffix}", np.uint8(image.permute(1, 2, 0).numpy() * 255), **saved)
     return KittiStereo(root)
 
 
 def test_bad_pairs_of_a_folder_are_warned_of_by_name_if_they_are_among_those_checked(tmp_path, recwarn):
     left, right = pair(96, 256)
     pairs = {"a good": (left, right), "b exchanged": (right, left), "c good": (left, right), "d": (left, right[:, 1:])}
-    data = write(tmp_path, pairs)
+    data = data_set(tmp_path, pairs)
     assert check_pairs(data, at_most=2) == {}  # a and c, in silence
     assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
     with pytest.warns(UserWarning, match=r"(?s)2 .*b exchanged: .*d\.png"):
@@ -104,36 +101,31 @@ def test_bad_pairs_of_a_folder_are_warned_of_by_name_if_they_are_among_those_che
 
 def test_a_folder_whose_pairs_are_all_exchanged_is_refused_but_not_one_without_texture(tmp_path):
     left, right = pair(96, 256)
-    (tmp_path / "exchanged").mkdir()
     with pytest.raises(ValueError, match="turned towards each other"):
-        check_pairs(write(tmp_path / "exchanged", {"a": (right, left), "b": (right, left)}))
-    (tmp_path / "blank").mkdir()
+        check_pairs(data_set(tmp_path / "exchanged", {"a": (right, left), "b": (right, left)}))
     with pytest.warns(UserWarning, match="texture"):
-        check_pairs(write(tmp_path / "blank", {"a": (0 * left, 0 * right)}))
+        check_pairs(data_set(tmp_path / "blank", {"a": (0 * left, 0 * right)}))
 
 
 def test_all_torn_unequal_and_turned_files_are_named_at_once(tmp_path):
     left, right = pair(96, 256)
-    check_files(write(tmp_path, dict.fromkeys("abcd", (left, right))))
+    check_files(data_set(tmp_path, dict.fromkeys("abcd", (left, right))))
     for torn in ("left/b.png", "right/d.png"):
         (tmp_path / torn).write_bytes((tmp_path / torn).read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"(?s)3 .*left/b\.png.*right/d\.png.*right/e\.png"):
-        check_files(write(tmp_path, {"e": (left, right[:, 1:])}))
+        check_files(data_set(tmp_path, {"e": (left, right[:, 1:])}))
 
 
 def test_an_orientation_tag_on_one_view_only_is_named(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 3  # upside down: the size does not tell
-    data = write(tmp_path, {"a": pair(96, 256)}, ".jpg", exif=exif)
+    data = data_set(tmp_path, {"a": pair(96, 256)}, ".jpg", exif=turned(3))  # upside down: the size does not tell
     with pytest.raises(ValueError, match=r"left/a\.jpg is 3"):
         check_files(data)
 
 
 def test_blank_truth_is_left_out_by_name_and_all_torn_truth_is_an_error(tmp_path):
-    write(tmp_path, {name: pair(96, 256) for name in "abc"})
-    (tmp_path / "disp_noc_0").mkdir()
+    data_set(tmp_path, {name: pair(96, 256) for name in "abc"})
     for name, value in (("a", 256), ("b", 0), ("c", 256)):
-        Image.fromarray(np.full((96, 256), value, np.uint16)).save(tmp_path / "disp_noc_0" / f"{name}.png")
+        write(tmp_path / "disp_noc_0" / f"{name}.png", np.full((96, 256), value, np.uint16))
     split = Subset(KittiStereo(tmp_path, truth="noc"), [0, 1])
     with pytest.warns(UserWarning, match=r"1 .*\n.*b\.png"):
         assert check_truth(split).indices == [0]

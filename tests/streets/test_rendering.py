@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -178,9 +179,8 @@ def test_streets_of_an_edited_renderer_are_rendered_anew_and_the_old_ones_kept_a
     old = pictures(root)
     (root / "notes of mine.txt").write_text("keep")
     before = scene.Street.finish
-    edited = type(
-        "Street", (scene.Street,), {"finish": lambda street: setattr(street, "sun", -street.sun) or before(street)}
-    )
+    finish = {"finish": lambda street: setattr(street, "sun", -street.sun) or before(street)}
+    edited = type("Street", (scene.Street,), finish)
     monkeypatch.setattr(scene, "Street", edited)
     monkeypatch.setattr(rendering, "Street", edited)
     assert render_streets(root, 1, (16, 16)) == root
@@ -220,10 +220,7 @@ def test_without_file_locks_the_slower_of_two_processes_finds_the_streets_of_the
         render_streets(root, 1, (16, 16))
         render(*arguments, **options)
 
-    def no_lock(*_, **__):
-        raise NotImplementedError("this file system does not support flock")
-
-    monkeypatch.setattr(rendering.FileLock, "acquire", no_lock)
+    monkeypatch.setattr(rendering.FileLock, "acquire", Mock(side_effect=NotImplementedError("no flock here")))
     monkeypatch.setattr(rendering, "thread_map", while_another_process_renders_them)
     assert render_streets(root, 1, (16, 16)) == root and pictures(root)
     assert [p.name for p in tmp_path.iterdir()] == ["streets"]
@@ -233,7 +230,7 @@ def test_an_interrupted_rendering_and_one_of_impossible_size_or_count_leave_no_f
     for count, size, named in ((1, (8, 64), r"\(8, 64\)"), (0, (32, 64), "0")):
         with pytest.raises(ValueError, match=named):
             render_streets(tmp_path / "streets", count, size)
-    monkeypatch.setattr(rendering, "render_scene", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(rendering, "render_scene", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         render_streets(tmp_path / "streets", 2, (32, 64))
     assert not list(tmp_path.iterdir())
