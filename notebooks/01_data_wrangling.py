@@ -6,7 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -105,7 +105,7 @@ if project_root() is None and "google.colab" in sys.modules:
 if project_root() is None:
     raise FileNotFoundError("monodepth_nb not found: open this notebook inside its repository")
 sys.path.insert(0, str(project_root()))
-# %load_ext autoreload
+# %reload_ext autoreload
 # %autoreload 2
 # %%
 from io import BytesIO

@@ -6,7 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -69,7 +69,7 @@ if project_root() is None and "google.colab" in sys.modules:
 if project_root() is None:
     raise FileNotFoundError("monodepth_nb not found: open this notebook inside its repository")
 sys.path.insert(0, str(project_root()))
-# %load_ext autoreload
+# %reload_ext autoreload
 # %autoreload 2
 # %%
 from functools import partial
@@ -81,7 +81,7 @@ import seaborn as sns
 import torch
 import torch.nn.functional as F
 from IPython.display import display
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.course.full_set import full_set

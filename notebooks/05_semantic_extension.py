@@ -6,7 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -69,7 +69,7 @@ if project_root() is None and "google.colab" in sys.modules:
 if project_root() is None:
     raise FileNotFoundError("monodepth_nb not found: open this notebook inside its repository")
 sys.path.insert(0, str(project_root()))
-# %load_ext autoreload
+# %reload_ext autoreload
 # %autoreload 2
 
 # %%
@@ -82,7 +82,7 @@ import torch
 from IPython.display import display
 from torch import nn
 from torch.utils.data import ConcatDataset, Subset
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.course.full_set import full_set
@@ -384,7 +384,8 @@ print(compare(one_pair, "semantic", "ImageNet", "epe"))
 # %%
 table = verdicts(load_results(profile), profile.name)
 table.to_csv(BUILD / profile.name / "verdicts.csv", index=False)
-table.set_index("id").style.set_properties(**{"text-align": "left"})
+headers = [{"selector": "th", "props": "text-align: left"}]
+table.set_index("id").style.set_properties(**{"text-align": "left"}).set_table_styles(headers)
 
 # %% [markdown]
 # *Supported* and *contradicted* hold for the setting named under *limits*, not for all of vision.
