@@ -156,8 +156,9 @@ def evaluate(args) -> None:
     network = load_network(path, device)
     size = tuple(network.size)
     scored = scored_scenes(args, size)
-    path = unbiased(path, network, scored.names())
-    network = load_network(path, device)
+    fair = unbiased(path, network, scored.names())
+    if fair != path:
+        path, network = fair, load_network(fair, device)
     baseline_m = training_baseline_m(network)
     trained = f" (trained at a baseline of {baseline_m:g} m)" if baseline_m else ""
     label = f"{path}{trained} on {scored.label}"
@@ -187,7 +188,8 @@ def predict(args) -> int:
     failures = inference.predict_photos(network, photos, args.out, tuple(network.size), camera, args.ply)
     for message in failures.values():
         print(f"error: {message}", file=sys.stderr)
-    kind = "depth in metres" if camera else "relative disparity (pass --focal-px for metres)"
+    relative = "relative disparity (metres need --focal-px, and --baseline-m if it is not stored)"
+    kind = "depth in metres" if camera else relative
     print(f"{len(photos) - len(failures)} of {len(photos)} photos: {kind} in {args.out}")
     return 1 if failures else 0
 

@@ -28,7 +28,10 @@ Step = Callable[[], None]
 def make_training_step(
     batch_size: int = 1, height: int = 256, width: int = 512, device="cpu", model: nn.Module | None = None, **config
 ) -> Step:
-    """One training step on random pairs. model: default: the full-width network; config: fields of `TrainConfig`"""
+    """A function that does one training step on random pairs.
+
+    model: default: the full-width network; config: fields of `TrainConfig`
+    """
     device = torch.device(device)
     trainer = Trainer(model or DispResNet(), TrainConfig(batch_size=batch_size, **config), MonodepthLoss(), device)
     left, right = torch.rand(2, batch_size, 3, height, width, device=device)

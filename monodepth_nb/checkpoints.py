@@ -82,7 +82,8 @@ class RunFolder:
         loss = to_minimise(history[-1])
         if loss < self.best_loss:
             self.best_loss, self.best_epochs, self.best_is_new = loss, len(history), True
-            self.best = {k: tensor.to("cpu", copy=True) for k, tensor in self.model.state_dict().items()}
+            for name, tensor in self.model.state_dict().items():  # into the same memory as the last time
+                self.best.setdefault(name, torch.empty_like(tensor, device="cpu")).copy_(tensor)
 
     def write(self, history: list[dict]) -> None:
         """Write history.csv, best.pt if there is a better one than before, and last.pt."""
@@ -130,7 +131,7 @@ class RunFolder:
             if state[name]:  # a gradient scaler has none where none is needed
                 part.load_state_dict(state[name])
         if (self.folder / "best.pt").exists():
-            best = load(self.folder / "best.pt")
+            best = load(self.folder / "best.pt", mmap=True)
             if best["settings"].get("validation") == self.settings["validation"]:  # chosen by the same pairs
                 self.best_loss = to_minimise(best["history"][-1])
         return state["history"]
@@ -145,13 +146,16 @@ def checkpoint_file(path: str | Path) -> Path:
     return Path(path) / "best.pt" if Path(path).is_dir() else Path(path)
 
 
-def load(path: str | Path) -> dict:
-    """The content of a checkpoint, on the CPU. Raises FileNotFoundError and CheckpointError."""
+def load(path: str | Path, mmap: bool = False) -> dict:
+    """The content of a checkpoint, on the CPU; mmap: tensors are read when used.
+
+    Raises FileNotFoundError and CheckpointError.
+    """
     path = checkpoint_file(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: pass the last.pt or best.pt of a run folder")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # damaged files fail in many ways
         problem = f"{path} is damaged or no checkpoint ({type(error).__name__})"
         raise CheckpointError(f"{problem}: use another or delete it") from error
@@ -234,6 +238,8 @@ def baseline_m_of(data) -> float | None:
 
 def differences(old: dict, new: dict, epochs_done: int) -> list[str]:
     """What keeps a run of settings `new` from resuming one of `old`."""
+    if "code" not in old and "code" in new:
+        return [changed_code({}, new["code"])]
     lines, lengthenable = [], new["schedule"] == "constant" and new["recipe"] == "course"
     for name in sorted((old | new).keys() - set(FREE_SETTINGS)):
         before, now = old.get(name), new.get(name)
@@ -242,7 +248,7 @@ def differences(old: dict, new: dict, epochs_done: int) -> list[str]:
         if name == "colours" and len(before or ()) == len(now) and np.allclose(before, now, rtol=0, atol=2e-3):
             continue
         if name == "code":
-            lines.append(changed_code(before or {}, now))
+            lines.append(changed_code(before, now))
         elif isinstance(before, dict) and isinstance(now, dict):
             lines += [f"{name} {k} {before.get(k)} (asked for: {now.get(k)})" for k in now if before.get(k) != now[k]]
         elif name != "epochs" or not lengthenable or now < epochs_done:

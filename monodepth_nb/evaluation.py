@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from monodepth_nb.data.kitti import FOCAL_PX_BY_WIDTH, KITTI_HEIGHTS, first_few
+from monodepth_nb.data.kitti import FOCAL_PX_BY_WIDTH, KITTI_HEIGHTS
+from monodepth_nb.data.layouts import first_few
 from monodepth_nb.data.sample import check_camera
 from monodepth_nb.data.transforms import resize
 from monodepth_nb.layers import check_option
@@ -48,7 +49,8 @@ def disparity_metrics(prediction_px, truth_px, focal_px: float, baseline_m: floa
     protocol:                one of PROTOCOLS, see above
     returns: abs_rel, sq_rel (m), rmse (m), rmse_log, a1, a2, a3 (shares with ratio < 1.25, 1.25^2, 1.25^3);
              epe (px); d1_all (percent of pixels wrong by >= 3 px and >= 5 %)
-    Raises ValueError for other sizes, a prediction that is not finite, no ground truth at all, or an impossible camera.
+    Raises ValueError if the sizes differ, the prediction is not finite, no pixel has ground truth, or the camera or the
+    protocol is impossible.
     """
     check_option("protocol", protocol, PROTOCOLS)
     prediction, truth = (np.asarray(x, dtype=np.float64) for x in (prediction_px, truth_px))

@@ -1,7 +1,7 @@
 """What a stored result depends on, as short texts that are stored beside it, so that an edit makes it stale.
 
-A hash of every module that computes it (`code_of`), and each object involved in one line (`described`). Whoever finds
-other texts there computes anew, and keeps the old result (`move_aside`).
+The texts are a hash of every module that computes it (`code_of`), and a line for each object involved (`described`).
+Whoever finds other texts there computes anew, and keeps the old result (`move_aside`).
 """
 
 import ast

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from monodepth_nb import figures
 from monodepth_nb.checkpoints import load_model, write_whole
@@ -74,7 +74,8 @@ def find_photos(names: list[str | Path]) -> list[Path]:
     """
     photos = []
     for name in map(Path, names):
-        inside = sorted(p for p in name.glob("[!.]*") if p.suffix.lower() in SUFFIXES and not is_result(p))
+        entries = sorted(name.iterdir()) if name.is_dir() else ()
+        inside = [p for p in entries if p.suffix.lower() in SUFFIXES and p.name[0] != "." and not is_result(p)]
         if name.is_dir() and not inside:
             raise ValueError(f"{name} holds no image ({', '.join(SUFFIXES)}): check the folder")
         photos += inside or [name]

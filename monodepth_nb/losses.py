@@ -1,7 +1,8 @@
 """The training signal: how well each view is rebuilt from the other (Godard et al. 2017, section 3.2).
 
 Disparity is a fraction of image width. Left estimate = right image sampled at x - d_left; right estimate = left image
-sampled at x + d_right. Where paper and code (monodepth_model.py) differ, only smoothness follows the paper.
+sampled at x + d_right. Formulas follow the code (monodepth_model.py); where paper and code differ, only smoothness
+follows the paper.
 """
 
 from typing import NamedTuple
@@ -162,7 +163,7 @@ class MonodepthLoss(nn.Module):
         return LossTerms(total, appearance, smoothness, consistency)
 
     def check_range(self, left: Tensor, right: Tensor) -> None:
-        # Reading a value makes a compiler give up and an accelerator finish all queued work: there, once is enough.
+        # Reading a value makes a compiler give up, and an accelerator finish all queued work: there, once is enough.
         if not torch.compiler.is_compiling() and (left.device.type == "cpu" or not self._range_checked):
             check_images(left)
             check_images(right)

@@ -56,7 +56,10 @@ def autocast(device_type: str, dtype: torch.dtype = torch.float32):
 
 @contextmanager
 def advice_on_memory(shape: tuple[int, ...], multiple: int):
-    """Turn "out of memory" into `OutOfMemory`, which says what to try: also images of sizes in steps of `multiple`."""
+    """Turn "out of memory" on any device into `OutOfMemory`, which says what to try.
+
+    shape: of a batch of images; multiple: that image sizes must be a multiple of
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -65,7 +68,7 @@ def advice_on_memory(shape: tuple[int, ...], multiple: int):
             raise
         b, _, h, w = shape
         smaller = " x ".join(str(max(multiple, n // 2 // multiple * multiple)) for n in (h, w))
-        advice = f"batch size {b // 2} or " * (b > 1) + f"image size {smaller}"
+        advice = f"batch size {b // 2} or image size {smaller}" if b > 1 else f"image size {smaller}"
         raise OutOfMemory(f"{b} pairs of {h} x {w} do not fit in memory: try {advice}") from error
 
 

@@ -186,7 +186,10 @@ class SemanticDispResNet(nn.Module):
 
 
 def build_network(arguments: dict) -> nn.Module:
-    """The network with these `arguments` and random weights, for `load_state_dict`: no pretrained weights are read."""
+    """The network with these `arguments` and random weights, ready for `load_state_dict`.
+
+    It needs no file of pretrained weights, because a checkpoint holds the frozen tensors too.
+    """
     options = arguments | {"weights": "random"}
     kind = options.pop("network", None)
     check_option("network", kind, NETWORKS)

@@ -169,10 +169,10 @@ def score(model: nn.Module, truth_data: Dataset, dtype: torch.dtype = torch.floa
     return pd.concat(tables, ignore_index=True)
 
 
-def mean_scores(*arguments) -> dict[str, float]:
+def mean_scores(model: nn.Module, data: Dataset, dtype: torch.dtype) -> dict[str, float]:
     """The mean of `score`. What fails in it is only warned of: a training must not be lost for its scores."""
     try:
-        return score(*arguments).mean(numeric_only=True).to_dict()
+        return score(model, data, dtype).mean(numeric_only=True).to_dict()
     except Exception as error:
         warnings.warn(f"the network could not be scored ({error}): the training goes on without", stacklevel=3)
         return {}
@@ -191,7 +191,7 @@ def fit(
     transform=None, late_transform=None, run_dir: str | Path | None = None, device: torch.device | None = None,
     on_epoch=None, on_mismatch: str = "restart", progress: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
-    """Train `model` in place on stereo pairs, without labels. Seeds the global random generators.
+    """Train `model` in place on stereo pairs. Seeds the global random generators.
 
     >>> from monodepth_nb import DispResNet, TrainConfig, fit, motorcycle
     >>> model = DispResNet(width=0.25)

@@ -76,7 +76,7 @@ PROFILES = {
 # What is stored and shown: the experiments of `demo`, large enough to decide more of their questions. Hours.
 PROFILES["long"] = replace(
     PROFILES["demo"], name="long", seeds=5, what_if_epochs=300, paint_scenes=48, study_epochs=1000, study_seeds=10,
-    test_scenes=96, full_epochs=28, scratch_epochs=10, segmenter_epochs=3, semantic_pairs=400, semantic_full_epochs=10,
+    test_scenes=96, full_epochs=28, scratch_epochs=10, segmenter_epochs=3,
 )  # fmt: skip
 
 

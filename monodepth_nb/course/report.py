@@ -56,6 +56,7 @@ def write_report(
     report.md.
     """
     folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)  # an error in it should come before the scoring
     truth, dataset = next(iter(datasets.items()))
     protocol = evaluation.fitting_protocol(dataset[0]["disparity_px"].shape)
     predictor = partial(network_predictor, network, size, baseline_m=training_baseline_m)

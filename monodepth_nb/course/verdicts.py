@@ -63,6 +63,9 @@ class Difference(NamedTuple):
     def remedy(self, distance: float) -> str:
         """How many pairs in all would decide, at even odds, if mean and spread stayed as they are."""
         half = (self.high - self.low) / 2
+        if self.relative and math.isfinite(half):  # back to logarithms, in which the interval is symmetric
+            half = (math.log1p(self.high / 100) - math.log1p(self.low / 100)) / 2
+            distance = math.log1p(self.mean / 100)  # relative differences are judged without a margin
         if not math.isfinite(half) or not distance:
             return f"more {self.kind} are needed to tell"
         if not self.count:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 15

@@ -66,7 +66,8 @@ def find_pairs(root: Path, subset: str) -> Pairs:
                 break  # these pairs belong to another subset
             best = max(layouts(folder, depth), key=whole_pairs, default=None)
             if best and whole_pairs(best):
-                return Pairs(*best[:2], *map(unique, best[2:]))
+                folder, view_folder, left, right = best
+                return Pairs(folder, view_folder, unique(left), unique(right))
     raise FileNotFoundError(
         f"{root} has no {subset} pairs. Expected: image_2 and image_3, or left and right, with the same file names "
         f"(all known layouts: data/layouts.py). Found: {listing(root / subset) or listing(root) or 'nothing'}. "
@@ -115,8 +116,11 @@ def unique(views: list[tuple[str, Path]]) -> dict[str, Path]:
 def listing(folder: Path) -> str:
     """What a folder holds, for messages: files, and folders with their first file."""
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    shown = (min(entry.iterdir(), default=entry) if entry.is_dir() else entry for entry in entries[:6])
-    return first_few([path.relative_to(folder).as_posix() for path in (*shown, *entries[6:])], at_most=6)
+    names = [entry.name for entry in entries]
+    for i, entry in enumerate(entries[:6]):
+        if entry.is_dir():
+            names[i] += "/" + min((inner.name for inner in entry.iterdir()), default="")
+    return first_few(names, at_most=6)
 
 
 def first_few(names: list[str], at_most: int = 3, separator: str = ", ") -> str:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Subset
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from monodepth_nb.data.files import compared, picture_header, read_disparity
 from monodepth_nb.data.layouts import first_few

@@ -28,7 +28,7 @@ def course(pairs: Dataset) -> Recipe:
 def few_pairs(pairs: PairCache, streets: PairCache | None = None) -> Recipe:
     """Pairs with disparity from stereo matching, or from rendering, strongly augmented: for `DisparityLoss`.
 
-    pairs:   a `PairCache` of a `KittiStereo`; with `truth="occ"` of rendered pairs, which then vary even more
+    pairs:   of a `KittiStereo`; of rendered streets with `truth="occ"`, whose colours and textures then vary more
     streets: rendered pairs of `KittiStereo(truth="occ")` to learn from as well. The others are repeated to about the
              same number, so that half of what the network sees is real.
 

@@ -78,5 +78,7 @@ def test_the_calibration_file_is_found_in_each_layout_of_kitti(tmp_path, views, 
 def test_what_was_found_and_what_is_expected_is_said_where_no_layout_fits_and_other_subsets_are_none(tmp_path):
     for left, right in (("cameraA/1.png", "cameraB/2.png"), ("testing/image_2/a.png", "testing/image_3/a.png")):
         write_pair(tmp_path / left, tmp_path / right)
-        with pytest.raises(FileNotFoundError, match=r"(?s)no training.*image_2.*left.*cameraA/1\.png, cameraB/2\.png"):
+        (tmp_path / "depth").mkdir(exist_ok=True)  # an empty folder
+        found = r"cameraA/1\.png, cameraB/2\.png, depth/"
+        with pytest.raises(FileNotFoundError, match=rf"(?s)no training.*image_2.*left.*{found}"):
             find_pairs(tmp_path, "training")
