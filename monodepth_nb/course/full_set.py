@@ -178,7 +178,7 @@ def unbiased(path: Path, network, scored: set[str]) -> Path:
     chosen_on = scored & set(getattr(network, "settings", {}).get("validation") or ())
     if path.name != "best.pt" or not chosen_on:
         return path
-    reason = f"{len(chosen_on)} of the {len(scored)} scored pairs, by their names, have chosen {path}"
+    reason = f"{len(chosen_on)} of the {len(scored)} scored pairs, by name, were the validation pairs that chose {path}"
     last = path.with_name("last.pt")
     if last.is_file():
         print(f"{reason}: {last} is scored instead, which no pair has chosen")

@@ -15,8 +15,9 @@ from monodepth_nb.streets.scene import CLASSES
 BASELINE, PLAIN, POST = "pixel-mean baseline", "network", "network, post-processed"
 NOTES = """AbsRel, SqRel [m], RMSE [m], RMSE log, shares of ratios below 1.25, 1.25^2 and 1.25^3, EPE [px], D1-all [%]:
 means over images, with 95 % bootstrap intervals (low, high). The baseline is image-independent: the mean disparity of
-each pixel position over labelled scenes other than the one scored. The published networks were trained on far more data
-than KITTI 2015 has: 29,000 pairs of KITTI raw (K). The tables by distance and by region are of the first kind of truth.
+each pixel position over other labelled scenes, those of the training if scenes were held out. The published networks
+were trained on far more data than KITTI 2015 has: 29,000 pairs of KITTI raw (K). The tables by distance and by region
+are of the first kind of truth.
 Protocol "monodepth": as published (focal length by image width, 0.54 m, only the prediction clamped to 80 m).
 Protocol "metres": the camera of the pictures, truth and prediction clamped to 80 m; not comparable with published rows.
 """
