@@ -20,7 +20,7 @@
 # data so that a network can learn from pairs?
 #
 # **You need** PyTorch and NumPy. No stereo.
-# **Running time:** `smoke` takes seconds, `demo` one to three minutes on two CPU cores (it renders the streets once),
+# **Running time:** `smoke` takes seconds, `demo` about three minutes on two CPU cores (it renders the streets once),
 # `paper` minutes plus, once, the download of KITTI 2015 (1.7 GB).
 #
 # Depth from a *single* picture is an ill-posed problem: a toy car nearby and a real one far away can look the same.

@@ -24,7 +24,7 @@
 #
 # **You need** notebook 02: the appearance loss, and EPE, the mean error of a map in pixels.
 #
-# **Running time.** `smoke` takes seconds, `demo` about 4 minutes on two CPU cores, `long` about 25 minutes of one
+# **Running time.** `smoke` takes seconds, `demo` about 2 minutes on two CPU cores, `long` about 40 minutes of one
 # core, `paper` about half an hour on a T4 (an estimate).
 
 # %% cellView="form" jupyter={"source_hidden": true} tags=["setup"]

@@ -25,7 +25,7 @@
 #
 # **You need** notebook 02 (the loss) and notebook 04 (unseen streets, AbsRel, the pixel mean).
 #
-# **Running time.** `smoke` takes seconds, `demo` about 7 minutes on two CPU cores, `long` about half an hour of one
+# **Running time.** `smoke` takes seconds, `demo` about 8 minutes on two CPU cores, `long` about half an hour of one
 # core, `paper` about 1.5 hours on a T4 (an estimate).
 
 # %% cellView="form" jupyter={"source_hidden": true} tags=["setup"]
