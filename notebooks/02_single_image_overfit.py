@@ -645,7 +645,8 @@ for largest in (1, 255):
 # The last two lines say what Bug 2 does: in 0-255 appearance is almost only L1, which has grown 255-fold.
 # Smoothness and consistency have not grown, so "appearance is almost all of the loss" was partly the bug. Whether
 # the *map* suffers, the comparison above says. This is a short training on one pair; it does not show what a bug
-# costs on the full set.
+# costs on the full set. Nor does it show what augmentation is worth: a network that also sees the mirrored pair has
+# fewer steps for the pair that is scored.
 #
 # ## Does ImageNet pretraining help on one pair? (claim C3, Bug 1)
 # The course project froze a ResNet-50 that it believed pretrained. Its initialisation had overwritten the weights:

@@ -25,7 +25,7 @@
 # **You need** notebook 02: the appearance loss, and EPE, the mean error of a map in pixels.
 #
 # **Running time.** `smoke` takes seconds, `demo` about 2 minutes on two CPU cores, `long` about 40 minutes of one
-# core, `paper` about half an hour on a T4 (an estimate).
+# core (more where the core is shared), `paper` about half an hour on a T4 (an estimate).
 
 # %% cellView="form" jupyter={"source_hidden": true} tags=["setup"]
 # @title Set-up: finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
@@ -209,7 +209,8 @@ for rate, fall in falling.groupby("arm", sort=False).mean().iterrows():
 # ## At equal loss
 # Now drop the time. Each line below is one rate, from early (top right) to late, the mean of its seeds. If all lines
 # lie on one curve, the rates differ in how far they have come, not in what a loss is worth. If C4 were right, the
-# lines of the high rates would lie *above* the others: a worse map at the same loss.
+# lines of the high rates would lie *above* the others: a worse map at the same loss. (A single run that is stuck lifts
+# the mean of its rate. So the cell after the figure compares seed by seed.)
 
 # %%
 means = traces.groupby(["arm", "step"], sort=False)[["loss", "epe"]].mean().reset_index()
@@ -253,8 +254,8 @@ for rate, values in within.groupby("arm", sort=False):
 
 # %% [markdown]
 # ## The maps
-# Brighter is nearer. The four rates show the map of their last seed; 1e-2 runs once, with seed 0. Look for the
-# spokes and the gap between the wheel and the frame.
+# Brighter is nearer. The four rates show the map of their last seed; 1e-2 runs once, with seed 0. Compare the outline
+# of the seat and the gap between the front wheel and the engine with the truth.
 
 # %%
 try:

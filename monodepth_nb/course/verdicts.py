@@ -78,8 +78,8 @@ class Difference(NamedTuple):
 def paired(ours: pd.Series, theirs: pd.Series, kind: str = "seeds", relative: bool = False) -> Difference:
     """Difference of two series with one value per seed, as far as they share their seeds; interval by Student's t.
 
-    relative: the change in per cent, from the mean difference of logarithms. Where one run of many ends at three times
-              the error of the others, as with a low learning rate, this run alone would decide a difference in pixels
+    relative: the change in per cent, from the mean difference of logarithms. In pixels, a single run with three times
+              the error of the others would decide the mean; this happens at low learning rates
     """
     d = (np.log(ours) - np.log(theirs) if relative else ours - theirs).dropna()
     half = t.ppf(0.975, len(d) - 1) * d.std() / math.sqrt(len(d)) if len(d) > 1 else math.inf

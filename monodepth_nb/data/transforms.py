@@ -135,10 +135,10 @@ class Zoom:
 
 
 class RandomConvolution(Sometimes):
-    """Mix both views with what one random kernel makes of them: other colours and textures, the same shapes.
+    """Blend both views with their convolution by one random kernel: this changes colours and textures, not shapes.
 
-    After Xu et al., "Robust and Generalizable Visual Representation Learning via Random Convolutions" (ICLR 2021), who
-    also mix. Overall brightness and contrast stay.
+    Mean brightness and contrast stay. After Xu et al., "Robust and Generalizable Visual Representation Learning via
+    Random Convolutions" (ICLR 2021).
     """
 
     def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:
@@ -160,8 +160,8 @@ class RandomConvolution(Sometimes):
 class Sharpness(Sometimes):
     """Blur or sharpen both views equally, by different widths along rows and columns.
 
-    A network that has seen one sharpness only reads blur as nearness: blurring real streets by one pixel raised the
-    disparity that such a network predicted by a third (docs/results.md).
+    A network that was trained at a single sharpness takes blur for nearness. When real streets were blurred by one
+    pixel, the disparity that such a network predicted rose by a third (docs/results.md).
     """
 
     def change(self, sample: Sample, generator: torch.Generator | None) -> Sample:
