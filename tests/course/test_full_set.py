@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monodepth_nb.course.full_set import full_set, unbiased, warn_of_aspect
+from monodepth_nb.course.full_set import follow_recipe, full_set, training_data, unbiased, warn_of_aspect
 from monodepth_nb.course.profiles import PROFILES
+from monodepth_nb.data.matching import RenderedPairs
 
 SMOKE = PROFILES["smoke"]
 
@@ -29,6 +30,15 @@ def test_no_rendered_street_is_in_two_parts_and_the_baseline_is_of_the_training_
     assert (len(train), len(test)) == (SMOKE.train_scenes, SMOKE.test_scenes)
     assert not (train & validation or train & test or validation & test)
     assert pictures(data.labelled) == train and not data.pixel_mean().without
+
+
+def test_of_rendered_streets_the_few_pairs_recipe_learns_the_true_disparity_and_the_course_recipe_none():
+    options = dict(scenes=2, streets_seed=0, data_root=None, focal_px=None, baseline_m=None, rendered=0)
+    flags = dict(no_validation=True, no_pair_check=False, no_augmentation=False)
+    for recipe, learns_truth in (("few-pairs", True), ("course", False)):
+        args = types.SimpleNamespace(data="streets", size=(64, 128), recipe=recipe, **options, **flags)
+        pairs = follow_recipe(training_data(args), args)[0].data
+        assert isinstance(pairs, RenderedPairs) == learns_truth == ("disparity" in pairs[0])
 
 
 @pytest.mark.parametrize("kind", ["noc", "occ"])
