@@ -668,7 +668,7 @@ encoder = next(iter(available({profile.encoder: partial(DispResNet, profile.enco
 print("encoder:", encoder if encoder == profile.encoder else f"fell back to {encoder}")
 encoder_maps = {}
 for seed, weights in tqdm(
-    [(s, w) for s in range(profile.study_seeds) for w in ("ImageNet", "random")], desc="encoders"
+    [(s, w) for s in range(profile.pretraining_seeds) for w in ("ImageNet", "random")], desc="encoders"
 ):
     seed_everything(seed)
     model = DispResNet(encoder=encoder, width=profile.width, weights=weights.lower())

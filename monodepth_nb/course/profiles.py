@@ -20,8 +20,9 @@ class Profile:
     single_schedule: str  # one of config.SCHEDULES
     what_if_epochs: int  # of the small what-if experiments
     paint_scenes: int  # at most, each overfitted by itself
-    study_epochs: int  # of the studies with a frozen encoder, which have their own number of seeds
-    study_seeds: int
+    study_epochs: int  # of the studies with a frozen encoder, which have their own numbers of seeds
+    study_seeds: int  # of 03
+    pretraining_seeds: int  # of 02's pretrained against random encoder
     # 04 full data set, 05 semantic extension
     train_scenes: int  # rendered streets to train on, where KITTI is not used
     test_scenes: int  # unseen rendered streets to score on
@@ -49,7 +50,7 @@ PROFILES = {
     # The course project's sizes, for a Colab T4. Its 90 semantic epochs are shared out among arms and seeds.
     "paper": Profile(
         "paper", (256, 512), 1.0, 1e-4, seeds=3, single_epochs=1000, single_schedule="constant",
-        what_if_epochs=300, paint_scenes=3, study_epochs=1000, study_seeds=3,
+        what_if_epochs=300, paint_scenes=3, study_epochs=1000, study_seeds=3, pretraining_seeds=3,
         train_scenes=400, test_scenes=40, batch_size=8, full_epochs=100, scratch_epochs=33, full_learning_rate=1e-4,
         full_schedule="constant", full_width=1.0, full_encoder_rate=None,
         segmenter_epochs=30,
@@ -58,7 +59,7 @@ PROFILES = {
     # Minutes on two CPU cores: a quarter of the width, a quarter of the pixels, four times the rate.
     "demo": Profile(
         "demo", (128, 256), 0.25, 4e-4, seeds=3, single_epochs=1600, single_schedule="halving",
-        what_if_epochs=80, paint_scenes=3, study_epochs=200, study_seeds=3,
+        what_if_epochs=80, paint_scenes=3, study_epochs=200, study_seeds=3, pretraining_seeds=3,
         train_scenes=800, test_scenes=24, batch_size=4, full_epochs=14, scratch_epochs=5, full_learning_rate=1e-3,
         full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4,
         segmenter_epochs=2,
@@ -67,7 +68,7 @@ PROFILES = {
     # Seconds, for continuous integration: every line runs, the numbers mean nothing.
     "smoke": Profile(
         "smoke", (64, 128), 0.125, 2e-4, seeds=1, single_epochs=4, single_schedule="halving",
-        what_if_epochs=2, paint_scenes=1, study_epochs=2, study_seeds=1,
+        what_if_epochs=2, paint_scenes=1, study_epochs=2, study_seeds=1, pretraining_seeds=1,
         train_scenes=4, test_scenes=2, batch_size=2, full_epochs=1, scratch_epochs=1, full_learning_rate=1e-3,
         full_schedule="cosine", full_width=0.125, full_encoder_rate=3e-4, segmenter_epochs=1,
         semantic_single_epochs=2, semantic_pairs=4, semantic_full_epochs=1, encoder="lite0",
@@ -75,8 +76,8 @@ PROFILES = {
 }  # fmt: skip
 # What is stored and shown: the experiments of `demo`, large enough to decide more of their questions. Hours.
 PROFILES["long"] = replace(
-    PROFILES["demo"], name="long", seeds=5, what_if_epochs=300, paint_scenes=48, study_epochs=1000, study_seeds=10,
-    test_scenes=96, full_epochs=28, scratch_epochs=10, segmenter_epochs=3,
+    PROFILES["demo"], name="long", seeds=5, what_if_epochs=300, paint_scenes=96, study_epochs=1000, study_seeds=10,
+    pretraining_seeds=20, test_scenes=96, full_epochs=28, scratch_epochs=10, segmenter_epochs=3, semantic_pairs=500,
 )  # fmt: skip
 
 
