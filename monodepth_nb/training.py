@@ -84,6 +84,8 @@ class Trainer:
             self.averaging = DistributedDataParallel(self.objective, [device.index] if device.type == "cuda" else None)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # try out its algorithms once, because sizes stay the same
+        elif device.type == "cpu":
+            machine.keep_freed_memory()
         groups, fused = parameter_groups(model, config), device.type in ("cuda", "cpu")
         self.optimizer = torch.optim.Adam(groups, config.learning_rate, (0.9, 0.999), eps=1e-8, fused=fused)
         factor = SCHEDULES[config.schedule]

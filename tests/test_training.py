@@ -1,6 +1,7 @@
 """Training learns what is known, resumes exactly, is shared by processes, and says what goes wrong."""
 
 import gc
+import platform
 import shutil
 import signal
 import subprocess
@@ -261,6 +262,21 @@ def test_loader_processes_change_nothing_that_is_learnt():
     for workers, model in enumerate(models):
         tiny_fit(model, 2, config={"workers": workers}, validation_data=pairs(2))
     assert_same_weights(*models)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
+def test_training_on_a_cpu_does_not_ask_the_system_for_the_same_memory_again():
+    resource = pytest.importorskip("resource")
+    training.Trainer(tiny(), TrainConfig(), MonodepthLoss(), torch.device("cpu"))
+
+    def pages_cleared():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        blocks = [torch.ones(4 << 20) for _ in range(6)]  # 16 MiB each, more than glibc keeps by default
+        del blocks
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    pages_cleared()
+    assert pages_cleared() < 6 * (16 << 20) / resource.getpagesize() / 10
 
 
 def test_nothing_to_learn_from_is_refused():
