@@ -49,12 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 CHECKPOINT = dict(metavar="CHECKPOINT", help="run folder (its best.pt), .pt file of a run, or exported .onnx file")
 SIZE = dict(type=positive, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the input images, in pixels, height first")
-DEVICE = option("--device", help="cpu, cuda, mps ...; None: the best one available")
+DEVICE = option("--device", help="cpu, cuda, mps ... (default: the best one available)")
 FOCAL = option("--focal-px", type=float, help="focal length, in pixels of the full-size pictures")
 CAMERA = (FOCAL, option("--baseline-m", type=float, help="distance of the two cameras of these pairs, in metres"))
 DATA_ROOT = option(
-    "--data-root", help="folder for downloaded and rendered data; None: MONODEPTH_DATA, else datasets/ of the checkout "
-    "that holds the current folder, else the user's cache folder",
+    "--data-root", help="folder for downloaded and rendered data (default: MONODEPTH_DATA, else datasets/ of the "
+    "checkout that holds the current folder, else the user's cache folder)",
 )  # fmt: skip
 SCENES = (
     DATA_ROOT,
@@ -168,7 +168,7 @@ def evaluate(args) -> None:
 @command(
     "Predict the depth of photos.",
     option("photos", nargs="+", metavar="PHOTO", help="picture, or folder of pictures"),
-    option("--checkpoint", **CHECKPOINT | {"help": f"{CHECKPOINT['help']}; None: the network that ships"}),
+    option("--checkpoint", **CHECKPOINT | {"help": f"{CHECKPOINT['help']} (default: the network that ships)"}),
     FOCAL,
     option("--baseline-m", type=float, help="distance of the cameras of the training pairs, in metres, if not stored"),
     DEVICE,
@@ -258,7 +258,7 @@ def benchmark(args) -> None:
 
 @command(
     "Run the tests, timings and trainings that need a GPU, and write one report.",
-    option("--data", type=Path, help="folder of pairs to train on with the few-pairs recipe; None: leave that out"),
+    option("--data", type=Path, help="folder of pairs to train on with the few-pairs recipe (default: without)"),
     option("--labelled", type=Path, help="folder with ground truth, to score that network on"),
     option("--reference", type=Path, help="Python file to compare with, see benchmark.against_reference"),
     option("--minutes", type=float, default=8, help="limit of time"),
@@ -287,7 +287,9 @@ def reproduce(args) -> None:
 
 @command(
     "Write the repository's address into the Colab links of README and notebooks.",
-    option("address", metavar="ADDRESS", nargs="?", help="https://github.com/OWNER/NAME; None: that of git's origin"),
+    option(
+        "address", metavar="ADDRESS", nargs="?", help="https://github.com/OWNER/NAME (default: that of git's origin)"
+    ),
 )
 def colab(args) -> None:
     from monodepth_nb.course.colab import set_repository

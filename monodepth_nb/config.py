@@ -48,14 +48,18 @@ class TrainConfig:
     batch_size: int = setting(8, "pairs per step and process")
     learning_rate: float = setting(1e-4, "of Adam; the schedule multiplies it")
     schedule: str = setting("constant", "how the learning rate changes over the epochs", SCHEDULES)
-    encoder_learning_rate: float | None = setting(None, "of a trainable encoder; None: --learning-rate")
-    recipe: str = setting("course", "augmentation and loss: the paper's, or those for a few hundred pairs", RECIPES)
+    encoder_learning_rate: float | None = setting(None, "of a trainable encoder (default: --learning-rate)")
+    recipe: str = setting(
+        "course",
+        "augmentation and loss: the paper's, or those that learn from matched (on streets: true) disparity",
+        RECIPES,
+    )
     padding: str = setting("zeros", "what the loss reads beyond a picture: black, or the colour at its edge", PADDINGS)
     seed: int = setting(0, "of order, augmentation and dropout")
     metrics_every: int = setting(0, "epochs between scores against ground truth; 0: after the last epoch only")
     precision: str = setting("auto", "number format; auto: 16 bits on CUDA, else 32; fp16 is slow on CPUs", PRECISIONS)
     compile: bool = setting(False, "compile network and loss (torch.compile): a slow start, then faster steps")
-    workers: int | None = setting(None, "processes that prepare batches; None: chosen by device")
+    workers: int | None = setting(None, "processes that prepare batches (default: chosen by device)")
 
     def __post_init__(self):
         for known in fields(self):

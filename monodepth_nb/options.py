@@ -9,11 +9,18 @@ PARSER = argparse.ArgumentParser("python -m monodepth_nb", description="Learn an
 COMMANDS = PARSER.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says the default of an option, unless it is off or unset, which its help explains."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+
+
 def command(summary: str, *options: tuple):
     """Make the function below a command of its name with these `option`s; of two with one name, the later counts."""
 
     def register(run):
-        layout = dict(formatter_class=argparse.ArgumentDefaultsHelpFormatter, conflict_handler="resolve")
+        layout = dict(formatter_class=Help, conflict_handler="resolve")
         parser = COMMANDS.add_parser(run.__name__.replace("_", "-"), help=summary, description=summary, **layout)
         for names, settings in options:
             parser.add_argument(*names, **settings)

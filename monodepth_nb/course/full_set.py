@@ -74,7 +74,7 @@ def training_data(args) -> FullSet:
         sample = motorcycle(size)
         warn_of_aspect(sample["disparity_px"].shape, size)
         return FullSet([sample], None, [sample], args.data)
-    root = streets_of(args, args.scenes, args.streets_seed) if args.data == "streets" else folder_of(args)
+    root = streets_of(args, args.scenes, args.streets_seed) if args.data == "streets" else folder_of_pairs(args)
     truth = "occ" if args.data == "streets" and args.recipe == "few-pairs" else None  # to learn from
     data = KittiStereo(root, truth=truth, focal_px=args.focal_px, baseline_m=args.baseline_m)
     if process_rank() == 0:
@@ -94,7 +94,7 @@ def training_data(args) -> FullSet:
     return FullSet(PairCache(train, size), PairCache(validation, size), test, args.data)
 
 
-def folder_of(args) -> Path:
+def folder_of_pairs(args) -> Path:
     if args.data == "kitti2015":
         return download_kitti2015(args.data_root)
     if not Path(args.data).is_dir():
@@ -146,7 +146,7 @@ class Scored(NamedTuple):
 
 def scored_scenes(args, size: tuple[int, int]) -> Scored:
     """The labelled ones of the scenes that `train` holds out, or, with `--all`, of all."""
-    data = KittiStereo(folder_of(args))
+    data = KittiStereo(folder_of_pairs(args))
     try:
         train, scored = (None, Subset(data, range(len(data)))) if args.all else split_by_scene(data)
     except ValueError as error:
