@@ -1,6 +1,5 @@
 """Which pairs are trained on and which are scored, for the notebooks and the command line."""
 
-import os
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -39,21 +38,21 @@ class FullSet(NamedTuple):
 
 
 def full_set(profile: Profile) -> FullSet:
-    """The full data set of a profile; MONODEPTH_STEREO overrides it: "streets", "kitti2015", or a folder.
+    """The full data set of a profile, which `profile.stereo` names.
 
     streets:   rendered, with other seeds for validation and test
     kitti2015: downloaded; trains on the testing pairs, a tenth of which is the validation split, and is scored on
                frame 10 of the 200 labelled training scenes, as in the paper's Table 1
     a folder:  in KITTI's layout, with `testing/` and a labelled `training/`
     """
-    choice, size = os.environ.get("MONODEPTH_STEREO") or profile.stereo, profile.image_size
-    if choice == "streets":
+    size = profile.image_size
+    if profile.stereo == "streets":
         counts = profile.train_scenes, profile.test_scenes, profile.test_scenes
         train, validation, test = (street_root(size, count, seed) for seed, count in enumerate(counts))
         pairs, watched = (PairCache(KittiStereo(root), size) for root in (train, validation))
         labelled, scored = (KittiStereo(root, truth="occ", size=size) for root in (train, test))
         return FullSet(pairs, watched, scored, f"{len(pairs)} rendered street pairs", labelled)
-    root = download_kitti2015() if choice == "kitti2015" else Path(choice)
+    root = download_kitti2015() if profile.stereo == "kitti2015" else Path(profile.stereo)
     pairs, test = paper_protocol(root, size=size)
     check_files(pairs)
     train, validation = split_by_scene(pairs, validation=0.1)

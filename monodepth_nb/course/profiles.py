@@ -38,7 +38,7 @@ class Profile:
     semantic_pairs: int  # of the full set, the most that each arm and seed of 05 trains on
     semantic_full_epochs: int
     encoder: str = "imagenet"  # the pretrained encoder of 02-05
-    stereo: str = "streets"  # the full set: "streets" (rendered) or "kitti2015" (1.7 GB download)
+    stereo: str = "streets"  # the full set: "streets" (rendered), "kitti2015" (1.7 GB download), or a folder
 
     def label(self, data: str) -> str:
         """What every figure title and table says about its origin."""
@@ -82,8 +82,9 @@ PROFILES["long"] = replace(
 
 
 def choose_profile() -> Profile:
-    """The profile in MONODEPTH_PROFILE, else "paper" on a GPU and "demo" on a CPU."""
+    """The profile in MONODEPTH_PROFILE, else "paper" on a GPU and "demo" on a CPU; MONODEPTH_STEREO sets its data."""
     name = os.environ.get("MONODEPTH_PROFILE") or ("paper" if torch.cuda.is_available() else "demo")
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r} (MONODEPTH_PROFILE); known: {', '.join(PROFILES)}")
-    return PROFILES[name]
+    profile = PROFILES[name]
+    return replace(profile, stereo=os.environ.get("MONODEPTH_STEREO") or profile.stereo)

@@ -37,18 +37,22 @@ table { display: block; overflow-x: auto; border-collapse: collapse }</style>
 
 
 def reproduce(numbers: list[str], commit: bool = False) -> None:
-    """Run the notebooks of these numbers ("02"; none: all) and write the report.
+    """Run the notebooks of these numbers ("02") and write the report.
 
+    Without numbers: all, from the first one on that was not yet run with this code and profile.
     commit: also store the outputs in notebooks/*.ipynb
     Raises ValueError if there is no such notebook, CellExecutionError if a cell fails.
     """
-    profile, started = choose_profile(), time.perf_counter()
     make_absolute()
+    profile, started = choose_profile(), time.perf_counter()
     if not NOTEBOOKS.is_dir():
         raise ValueError(f"{NOTEBOOKS} does not exist: clone the repository, and run this command in it")
     scripts = [p for p in sorted(NOTEBOOKS.glob("0*.py")) if not numbers or p.name[:2] in numbers]
     if not scripts:
         raise ValueError(f"no notebook of {NOTEBOOKS} is called {', '.join(numbers)}")
+    while not numbers and scripts and is_done(scripts[0], profile):
+        name = scripts.pop(0).stem
+        print(f"{name} was run with this code and profile; `python -m monodepth_nb reproduce {name[:2]}` repeats it")
     print(f"profile {profile.name}: {len(scripts)} notebooks")
     for script in scripts:
         code = code_behind(script.stem, profile)
@@ -68,6 +72,16 @@ def make_absolute() -> None:
     for name in ("MONODEPTH_BUILD", "MONODEPTH_DATA", "MONODEPTH_PHOTO", "MONODEPTH_STEREO"):
         if os.environ.get(name, "") not in ("", "streets", "kitti2015"):
             os.environ[name] = str(Path(os.environ[name]).absolute())
+
+
+def is_done(script: Path, profile: Profile) -> bool:
+    """Whether its executed copy is of the code and the profile that a run would use now."""
+    copy = BUILD / profile.name / f"{script.stem}.ipynb"
+    return copy.is_file() and metadata_of(copy).get("code") == code_behind(script.stem, profile)
+
+
+def metadata_of(notebook: Path) -> dict:
+    return json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
 
 
 # ---- One notebook ----
@@ -116,7 +130,7 @@ def stored(output, photo_from_bytes: int = 100_000):
 def write_page(profile: Profile, minutes: float) -> Path:
     """build/index.html: provenance, links, verdicts, results and pictures, readable without a network."""
     folder, results = BUILD / profile.name, load_results(profile)
-    copies = {p.stem: json.loads(p.read_text(encoding="utf-8"))["metadata"] for p in folder.glob("*.ipynb")}
+    copies = {p.stem: metadata_of(p) for p in folder.glob("*.ipynb")}
     stale = [name for name, metadata in copies.items() if metadata.get("code") != code_behind(name, profile)]
     save(BUILD / "results.csv", results.to_csv, index=False)
     groups = results.groupby(["notebook", "data", "experiment", "metric"], sort=False)["value"]

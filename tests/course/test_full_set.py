@@ -2,6 +2,7 @@
 
 import types
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ SMOKE = PROFILES["smoke"]
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MONODEPTH_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("MONODEPTH_STEREO", raising=False)
 
 
 def pictures(data) -> set[bytes]:
@@ -52,8 +52,7 @@ def test_of_kitti_the_testing_scenes_teach_and_frame_10_of_the_training_scenes_i
     truth.mkdir()
     for scene in range(10):
         Image.fromarray(np.full((4, 1242), 512, np.uint16)).save(truth / f"{scene:06}_10.png")
-    monkeypatch.setenv("MONODEPTH_STEREO", str(tmp_path / "kitti"))
-    data = full_set(SMOKE)
+    data = full_set(replace(SMOKE, stereo=str(tmp_path / "kitti")))
     train, validation, test = (pictures(part) for part in (data.train, data.validation, data.test))
     assert len(train | validation) == 20 and not train & validation and not test & (train | validation)
     assert data.test.names == [f"{scene:06}_10" for scene in range(10)] and kind in data.label

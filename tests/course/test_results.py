@@ -4,11 +4,11 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
 from monodepth_nb.__main__ import main
@@ -87,16 +87,16 @@ def test_the_profile_comes_from_the_environment_and_unknown_names_list_the_known
 
 def stored(*outputs):
     """The outputs of a cell after cleaning."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=list(outputs))])
+    notebook = new_notebook(cells=[new_code_cell("", outputs=list(outputs))])
     return reproduce.cleaned(notebook).cells[0].outputs
 
 
 def stream(text, name="stdout"):
-    return nbformat.v4.new_output("stream", name=name, text=text)
+    return new_output("stream", name=name, text=text)
 
 
 def displayed(kind, content):
-    return nbformat.v4.new_output("display_data", data={kind: content})
+    return new_output("display_data", data={kind: content})
 
 
 def test_progress_bars_and_live_widgets_are_not_stored():
@@ -154,13 +154,38 @@ def test_the_command_leaves_executed_copies_and_a_page_and_commits_outputs_if_as
     for name in ("01_first.py", "02_toy.py"):
         (notebooks / name).write_text("# %%\n1 + 1\n")
     monkeypatch.setattr(reproduce, "NOTEBOOKS", notebooks)
-    monkeypatch.setattr(reproduce, "execute", lambda path, profile: nbformat.v4.new_notebook())
+    monkeypatch.setattr(reproduce, "execute", lambda path, profile: new_notebook())
     monkeypatch.setenv("MONODEPTH_PROFILE", "smoke")
     results.Record("02_toy", SMOKE).add("scratch", "motorcycle", epe=4.5)
     assert main(["reproduce", "02", *options]) == 0
     assert {path.name for path in (build / "smoke").iterdir()} == {"02_toy.csv", "02_toy.ipynb", "02_toy.html"}
     assert (build / "index.html").is_file() and (build / "results.csv").is_file()
     assert [path.name for path in notebooks.glob("*.ipynb")] == (["02_toy.ipynb"] if options else [])
+
+
+def test_an_interrupted_reproduction_goes_on_at_the_first_notebook_that_is_missing_or_out_of_date(build, monkeypatch):
+    (build / "notebooks").mkdir()
+    scripts = [build / "notebooks" / f"0{number}_toy.py" for number in (1, 2, 3)]
+    for script in scripts:
+        script.write_text("# %%\n1 + 1\n")
+    ran = []
+    monkeypatch.setattr(reproduce, "NOTEBOOKS", build / "notebooks")
+    monkeypatch.setattr(results, "NOTEBOOKS", build / "notebooks")
+    monkeypatch.setattr(reproduce, "execute", lambda path, profile: ran.append(path.name[:2]) or new_notebook())
+    monkeypatch.setattr(reproduce, "write_page", lambda profile, minutes: None)
+    monkeypatch.setenv("MONODEPTH_PROFILE", "smoke")
+
+    def ran_by(*command):
+        ran.clear()
+        assert main(["reproduce", *command]) == 0
+        return ran
+
+    assert ran_by("01") == ["01"] and ran_by() == ["02", "03"] and ran_by() == []
+    assert ran_by("02") == ["02"]  # asked for by name
+    scripts[1].write_text("# %%\n1 + 2\n")
+    assert ran_by() == ["02", "03"]  # a later notebook reads the results of earlier ones
+    monkeypatch.setenv("MONODEPTH_STEREO", "kitti2015")
+    assert ran_by() == ["01", "02", "03"]
 
 
 def test_the_page_needs_no_network_and_shows_results_links_and_pictures_but_not_those_of_other_code(build):
