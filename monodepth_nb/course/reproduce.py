@@ -50,7 +50,7 @@ def reproduce(numbers: list[str], commit: bool = False) -> None:
     scripts = [p for p in sorted(NOTEBOOKS.glob("0*.py")) if not numbers or p.name[:2] in numbers]
     if not scripts:
         raise ValueError(f"no notebook of {NOTEBOOKS} is called {', '.join(numbers)}")
-    while not numbers and scripts and is_done(scripts[0], profile):
+    while not numbers and scripts and is_done(scripts[0], profile, commit):
         name = scripts.pop(0).stem
         print(f"{name} was run with this code and profile; `python -m monodepth_nb reproduce {name[:2]}` repeats it")
     print(f"profile {profile.name}: {len(scripts)} notebooks")
@@ -58,8 +58,8 @@ def reproduce(numbers: list[str], commit: bool = False) -> None:
         code = code_behind(script.stem, profile)
         notebook = execute(script, profile)
         notebook.metadata["code"] = code  # with another one, the page says that this copy is out of date
-        copy = BUILD / profile.name / f"{script.stem}.ipynb"
-        for path in (copy, script.with_suffix(".ipynb")) if commit else (copy,):
+        copy, *_ = paths = outputs_of(script, profile, commit)
+        for path in paths:
             save(path, Path.write_text, data=jupytext.writes(notebook, fmt="ipynb") + "\n", encoding="utf-8")
         page = HTMLExporter().from_notebook_node(notebook)[0]
         save(copy.with_suffix(".html"), Path.write_text, data=page, encoding="utf-8")
@@ -74,10 +74,16 @@ def make_absolute() -> None:
             os.environ[name] = str(Path(os.environ[name]).absolute())
 
 
-def is_done(script: Path, profile: Profile) -> bool:
-    """Whether its executed copy is of the code and the profile that a run would use now."""
+def outputs_of(script: Path, profile: Profile, commit: bool) -> list[Path]:
+    """Where the executed notebook goes: the copy under build/ first."""
     copy = BUILD / profile.name / f"{script.stem}.ipynb"
-    return copy.is_file() and metadata_of(copy).get("code") == code_behind(script.stem, profile)
+    return [copy, script.with_suffix(".ipynb")] if commit else [copy]
+
+
+def is_done(script: Path, profile: Profile, commit: bool) -> bool:
+    """Whether what a run would leave is there already, from the code and the profile that it would use now."""
+    paths, code = outputs_of(script, profile, commit), code_behind(script.stem, profile)
+    return all(path.is_file() and metadata_of(path).get("code") == code for path in paths)
 
 
 def metadata_of(notebook: Path) -> dict:

@@ -184,6 +184,7 @@ def test_an_interrupted_reproduction_goes_on_at_the_first_notebook_that_is_missi
     assert ran_by("02") == ["02"]  # asked for by name
     scripts[1].write_text("# %%\n1 + 2\n")
     assert ran_by() == ["02", "03"]  # a later notebook reads the results of earlier ones
+    assert ran_by("--commit") == ["01", "02", "03"] and ran_by("--commit") == []  # the first time nothing was stored
     monkeypatch.setenv("MONODEPTH_STEREO", "kitti2015")
     assert ran_by() == ["01", "02", "03"]
 
