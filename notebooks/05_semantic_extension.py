@@ -25,8 +25,8 @@
 #
 # **You need** notebook 02 (the loss) and notebook 04 (unseen streets, AbsRel, the pixel mean).
 #
-# **Running time.** `smoke` takes seconds, `demo` about 8 minutes on two CPU cores, `long` about half an hour of one
-# core, `paper` about 1.5 hours on a T4 (an estimate).
+# **Running time.** `smoke` takes seconds, `demo` about 8 minutes on two CPU cores, `long` about an hour of one core,
+# `paper` about 1.5 hours on a T4 (an estimate).
 
 # %% cellView="form" jupyter={"source_hidden": true} tags=["setup"]
 # @title Set-up: finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
