@@ -74,7 +74,7 @@ PROFILES = {
         semantic_single_epochs=2, semantic_pairs=4, semantic_full_epochs=1, encoder="lite0",
     ),
 }  # fmt: skip
-# What is stored and shown: the experiments of `demo`, large enough to decide more of their questions. Hours.
+# What is stored and shown: the experiments of `demo`, large enough to decide their questions. Hours.
 PROFILES["long"] = replace(
     PROFILES["demo"], name="long", seeds=5, what_if_epochs=300, paint_scenes=96, study_epochs=1000, study_seeds=10,
     pretraining_seeds=20, test_scenes=96, full_epochs=28, scratch_epochs=10, segmenter_epochs=3, semantic_pairs=500,
