@@ -273,6 +273,7 @@ for ax, metric in zip(axes[0], metrics, strict=True):
             ax.errorbar(found.mean, row, xerr=found.high - found.mean, fmt="s", color="#2166ac", capsize=4)
     ax.axvline(0, color="0.3", linewidth=1)
     ax.set(title=TITLES[metric], xlabel="difference in AbsRel")
+    ax.locator_params(axis="x", nbins=5)
 axes[0, 0].set_yticks(range(len(comparisons)), [f"{arm} minus {control}" for arm, control in comparisons])
 axes[0, 0].invert_yaxis()
 fig.suptitle(f"Left of zero: better. Dots: seeds; bars: 95 % interval of the mean\n{setting}")
