@@ -26,7 +26,7 @@
 #
 # **You need** notebook 01 (disparity, AbsRel, the pixel mean) and 02 (the loss).
 #
-# **Running time.** `smoke` seconds, `demo` about 15 minutes on two CPU cores (an estimate), `long` about an hour,
+# **Running time.** `smoke` seconds, `demo` about 14 minutes on two CPU cores, `long` about an hour,
 # `paper` about an hour and a half on a T4 (an estimate). A run that is cut off resumes when you run all again. When
 # Colab takes the machine away, its disk goes too; to keep checkpoints, mount your Drive before anything else:
 #
