@@ -40,10 +40,10 @@ def can_warp(device: torch.device) -> bool:
 def keep_freed_memory() -> None:
     """Make this process keep freed memory for its next step: a CPU trains up to a fifth faster (Linux with glibc).
 
-    By default glibc gives large blocks back to the system, which must clear every page before it hands it out again.
+    By default glibc gives large blocks back to the system, which clears every page before it hands the page out again.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    # Limits of malloc.h: when to ask the system for a block of its own, keep free memory, and how much more to ask for.
+    # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD of malloc.h
     for limit, megabytes in ((-3, 32), (-1, 512), (-2, 64)) if mallopt else ():
         mallopt(limit, megabytes << 20)
 

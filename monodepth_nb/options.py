@@ -10,7 +10,7 @@ COMMANDS = PARSER.add_subparsers(title="commands", metavar="COMMAND", required=T
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Says the default of an option, unless it is off or unset, which its help explains."""
+    """Shows the default of an option, unless it is None or False: then the help text says what happens."""
 
     def _get_help_string(self, action):
         return action.help if action.default is None or action.default is False else super()._get_help_string(action)

@@ -25,8 +25,8 @@
 # course project cost?
 #
 # **You need** PyTorch, and from notebook 01: disparity, block matching, EPE.
-# **Running time:** `smoke` takes seconds, `demo` about 7 minutes on two CPU cores, `paper` about 15 minutes on a GPU
-# (an estimate; it first downloads KITTI, 1.7 GB, unless notebook 01 has).
+# **Running time:** `smoke` takes seconds, `demo` about 7 minutes on two CPU cores, `long` under two hours of
+# one core, `paper` about 15 minutes on a GPU (an estimate; it first downloads KITTI, 1.7 GB, unless notebook 01 has).
 
 # %% cellView="form" jupyter={"source_hidden": true} tags=["setup"]
 # @title Set-up: finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.

@@ -22,7 +22,7 @@ class Profile:
     paint_scenes: int  # at most, each overfitted by itself
     study_epochs: int  # of the studies with a frozen encoder, which have their own numbers of seeds
     study_seeds: int  # of 03
-    pretraining_seeds: int  # of 02's pretrained against random encoder
+    pretraining_seeds: int  # of 02: pretrained against random encoder
     # 04 full data set, 05 semantic extension
     train_scenes: int  # rendered streets to train on, where KITTI is not used
     test_scenes: int  # unseen rendered streets to score on

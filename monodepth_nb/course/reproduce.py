@@ -39,7 +39,7 @@ table { display: block; overflow-x: auto; border-collapse: collapse }</style>
 def reproduce(numbers: list[str], commit: bool = False) -> None:
     """Run the notebooks of these numbers ("02") and write the report.
 
-    Without numbers: all, from the first one on that was not yet run with this code and profile.
+    Without numbers: the first notebook that was not yet run with this code and profile, and all after it.
     commit: also store the outputs in notebooks/*.ipynb
     Raises ValueError if there is no such notebook, CellExecutionError if a cell fails.
     """
@@ -52,17 +52,17 @@ def reproduce(numbers: list[str], commit: bool = False) -> None:
         raise ValueError(f"no notebook of {NOTEBOOKS} is called {', '.join(numbers)}")
     while not numbers and scripts and is_done(scripts[0], profile, commit):
         name = scripts.pop(0).stem
-        print(f"{name} was run with this code and profile; `python -m monodepth_nb reproduce {name[:2]}` repeats it")
+        print(f"{name} is up to date; to run it again: python -m monodepth_nb reproduce {name[:2]}")
     print(f"profile {profile.name}: {len(scripts)} notebooks")
     for script in scripts:
         code = code_behind(script.stem, profile)
         notebook = execute(script, profile)
         notebook.metadata["code"] = code  # with another one, the page says that this copy is out of date
-        copy, *_ = paths = outputs_of(script, profile, commit)
+        paths = outputs_of(script, profile, commit)
         for path in paths:
             save(path, Path.write_text, data=jupytext.writes(notebook, fmt="ipynb") + "\n", encoding="utf-8")
         page = HTMLExporter().from_notebook_node(notebook)[0]
-        save(copy.with_suffix(".html"), Path.write_text, data=page, encoding="utf-8")
+        save(paths[0].with_suffix(".html"), Path.write_text, data=page, encoding="utf-8")
     page = write_page(profile, (time.perf_counter() - started) / 60)
     print(f"results: {BUILD / 'results.csv'}\nlook at: {page}")
 
@@ -75,13 +75,13 @@ def make_absolute() -> None:
 
 
 def outputs_of(script: Path, profile: Profile, commit: bool) -> list[Path]:
-    """Where the executed notebook goes: the copy under build/ first."""
+    """Where the executed notebook is written: first the copy under build/."""
     copy = BUILD / profile.name / f"{script.stem}.ipynb"
     return [copy, script.with_suffix(".ipynb")] if commit else [copy]
 
 
 def is_done(script: Path, profile: Profile, commit: bool) -> bool:
-    """Whether what a run would leave is there already, from the code and the profile that it would use now."""
+    """Whether all outputs of a run exist and come from the current code and profile."""
     paths, code = outputs_of(script, profile, commit), code_behind(script.stem, profile)
     return all(path.is_file() and metadata_of(path).get("code") == code for path in paths)
 

@@ -76,7 +76,8 @@ def test_labels_of_the_smoke_profile_warn_of_its_numbers():
 
 def test_the_profile_comes_from_the_environment_and_unknown_names_list_the_known(monkeypatch):
     monkeypatch.setenv("MONODEPTH_PROFILE", "demo")
-    assert choose_profile().name == "demo"
+    monkeypatch.setenv("MONODEPTH_STEREO", "kitti2015")
+    assert (choose_profile().name, choose_profile().stereo) == ("demo", "kitti2015")
     monkeypatch.setenv("MONODEPTH_PROFILE", "fast")
     with pytest.raises(ValueError, match="'fast'.*paper.*smoke"):
         choose_profile()
