@@ -28,8 +28,8 @@ def course(pairs: Dataset) -> Recipe:
 def few_pairs(pairs: PairCache, streets: PairCache | None = None) -> Recipe:
     """Pairs with disparity from stereo matching, or from rendering, strongly augmented: for `DisparityLoss`.
 
-    pairs:   where their data set knows the disparity of both views, as `KittiStereo(truth="occ")` does of rendered
-             streets, that is learnt, and colours and textures vary more
+    pairs:   matched, unless their data set knows the disparity of both views, as `KittiStereo(truth="occ")` does of
+             rendered streets. Then the network learns this disparity, and colours and textures vary more
     streets: rendered pairs of `KittiStereo(truth="occ")` to learn from as well. The others are repeated to about the
              same number, so that half of what the network sees is real.
 
