@@ -736,8 +736,9 @@ if lanes:
     display(record.figure("paint", figures.grid(panels, 3, f"Paint on the road\n{profile.label(data.label)}", bars)))
 
 # %% [markdown]
-# Each scene is overfitted by itself, and the figure shows the last one. A *higher* error on paint would support the
-# claim, a lower one the hypothesis.
+# Each scene is overfitted by itself, and the figure shows the last one. The claim is supported if the error on paint
+# is higher by more than 0.05 px, and contradicted if the whole interval lies below that. The hypothesis needs an
+# interval below zero.
 #
 # ## And a picture it has never seen?
 # The network has memorised one motorcycle. Show it a street. The constants to compare with cheat, because both have
