@@ -19,7 +19,7 @@ import torch
 from monodepth_nb.checkpoints import CheckpointError, checkpoint_file, load_model
 from monodepth_nb.course.full_set import follow_recipe, scored_scenes, streets_of, training_data, unbiased
 from monodepth_nb.data.download import DownloadError, download_kitti2015
-from monodepth_nb.identity import short_hash
+from monodepth_nb.identity import code_of, short_hash
 from monodepth_nb.machine import OutOfMemory, choose_device, first_process_first, process_rank, processes_of_torchrun
 from monodepth_nb.monitoring import TrainingDiverged
 from monodepth_nb.networks import EDGES, ENCODERS, UPSAMPLINGS, DispResNet, check_size
@@ -102,6 +102,7 @@ def train(args) -> None:
     """`torchrun --nproc-per-node 2 -m monodepth_nb train ...` shares the work between two processes."""
     from monodepth_nb.course.report import write_run_figures
 
+    code_of("training")  # now, because its files may be edited while streets are rendered
     config = TrainConfig(**{field.name: getattr(args, field.name) for field in fields(TrainConfig)})
     with processes_of_torchrun(args.device):
         device = device_of(args)

@@ -48,7 +48,7 @@ def write_whole(path: Path, write) -> None:
         temporary.unlink(missing_ok=True)  # it may fill the disk
         if isinstance(error, OSError) or "inline_container" in str(error):  # torch.save raises RuntimeError
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            space = not isinstance(error, OSError) or error.errno == errno.ENOSPC
+            space = not isinstance(error, OSError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
             remedy = "free some space" if space and "ermission" not in reason else "allow this user to write"
             raise OSError(f"{path} cannot be written ({reason}): {remedy} there, or choose another folder") from error
         raise
@@ -89,7 +89,7 @@ class RunFolder:
         """Write history.csv, best.pt if there is a better one than before, and last.pt."""
         common = {
             "format": FORMAT,
-            "arguments": getattr(self.model, "arguments", None),  # of its constructor
+            "arguments": arguments_of(self.model),
             "settings": self.settings,
             "versions": {name: version(name) for name in ("torch", "torchvision", "numpy")},
         }
@@ -172,10 +172,15 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Modul
     state = load(path)
     if state["arguments"] is None:
         raise CheckpointError(f"{path} does not say how to build its network: build it and load load(path)['model']")
-    model = build_network(state["arguments"])
+    try:
+        model = build_network(state["arguments"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} holds a network that this version cannot build ({error}): update") from error
     load_weights(model, state, path)
     model.settings, model.size = state["settings"], tuple(state["settings"]["image_size"])
-    return model.to(device, memory_format=torch.channels_last).eval()  # predicts faster, also on CPUs
+    untried = torch.device(device).type == "mps"
+    layout = torch.contiguous_format if untried else torch.channels_last  # the latter predicts faster, also on CPUs
+    return model.to(device, memory_format=layout).eval()
 
 
 def load_weights(model: nn.Module, state: dict, path: Path) -> None:
@@ -186,13 +191,19 @@ def load_weights(model: nn.Module, state: dict, path: Path) -> None:
         raise CheckpointError(f"{path} holds {networks}: use another run folder") from error
 
 
+def arguments_of(model: nn.Module) -> dict | None:
+    """Of its constructor; NumPy's numbers as Python's, because `load` refuses a checkpoint that holds them."""
+    arguments = getattr(model, "arguments", None)
+    return arguments and {k: v.item() if isinstance(v, np.generic) else v for k, v in arguments.items()}
+
+
 def settings_of(
     model: nn.Module, config, loss: nn.Module, transforms: tuple, train_data, validation_data=None, truth_data=None
 ) -> dict:
     """What a run depends on, for `RunFolder`. transforms: the first and the late one"""
     package = (type(m).__module__.partition("monodepth_nb.") for m in (*model.modules(), loss))
     frozen = (p.detach().cpu().double().abs().sum().item() for p in model.parameters() if not p.requires_grad)
-    arguments = getattr(model, "arguments", None) or {}
+    arguments = arguments_of(model) or {}
     trunk = Path(str(arguments.get("weights", "")).removeprefix("streets:"))
     return {
         **asdict(config),
@@ -241,6 +252,7 @@ def differences(old: dict, new: dict, epochs_done: int) -> list[str]:
     if "code" not in old and "code" in new:
         return [changed_code({}, new["code"])]
     lines, lengthenable = [], new["schedule"] == "constant" and new["recipe"] == "course"
+    lengthenable &= new.get("late_transform", "None") == "None"  # its first epoch depends on their number
     for name in sorted((old | new).keys() - set(FREE_SETTINGS)):
         before, now = old.get(name), new.get(name)
         if before == now or (name in MEASURED and None in (before, now)):

@@ -70,3 +70,9 @@ class TrainConfig:
                 check_option(name, value, known.metadata["choices"])
             if name in ("epochs", "batch_size", "learning_rate") and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be larger than 0")
+            if name == "encoder_learning_rate" and value is not None and not value >= 0:
+                raise ValueError(f"{name} is {value}; it must not be negative")
+
+    def scores(self, epoch: int) -> bool:
+        """Whether the network is scored against ground truth after this epoch, counted from 1."""
+        return epoch == self.epochs or (self.metrics_every > 0 and epoch % self.metrics_every == 0)

@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).parent
 # These store, draw, fetch, report or judge numbers, and compute none.
 NEUTRAL = {"checkpoints", "identity", "figures", "data.download", "course.results", "course.verdicts"}
 PLAIN = (type(None), bool, int, float, str, bytes, Path, torch.dtype, torch.device)
-PARSED: dict = {}  # by name and path: version, syntax tree and hash of a module
+PARSED: dict = {}  # by name and path of a module: version, (hash, imports, names of its functions) and spec
 
 
 def short_hash(content) -> str:

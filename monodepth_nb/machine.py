@@ -23,7 +23,8 @@ def choose_device() -> torch.device:
     """CUDA if available, else Apple's MPS where it can train, else CPU. Under torchrun: the GPU of this process."""
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
-    mps = torch.backends.mps.is_available() and can_warp(torch.device("mps"))
+    alone = process_count() == 1  # torch has no backend with which processes could share work on MPS
+    mps = alone and torch.backends.mps.is_available() and can_warp(torch.device("mps"))
     return torch.device("mps" if mps else "cpu")
 
 
@@ -64,7 +65,9 @@ def autocast(device_type: str, dtype: torch.dtype = torch.float32):
     """A context in which layers compute in `dtype`. With float32, it switches an outer autocast off."""
     if device_type == "meta":  # shapes without numbers
         return nullcontext()
-    return torch.autocast(device_type, dtype, enabled=dtype != torch.float32)
+    on = dtype != torch.float32
+    # Switched off, the format is not used, but torch 2.6 warns of float32 on MPS.
+    return torch.autocast(device_type, dtype if on else torch.float16, enabled=on)
 
 
 @contextmanager
@@ -77,7 +80,8 @@ def advice_on_memory(shape: tuple[int, ...], multiple: int):
         yield
     except (RuntimeError, MemoryError) as error:
         text = str(error).lower()
-        if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
+        known = "out of memory", "can't allocate memory", "not enough memory"  # the last one on Windows
+        if not (isinstance(error, MemoryError) or any(words in text for words in known)):
             raise
         b, _, h, w = shape
         smaller = " x ".join(str(max(multiple, n // 2 // multiple * multiple)) for n in (h, w))

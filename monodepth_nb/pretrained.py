@@ -54,6 +54,8 @@ class Trunk(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.ones(len(LEVELS)))
+        if dilated and name != "resnet50":
+            raise ValueError(f"{name} cannot be dilated; pass dilated=False or use resnet50")
         if name == "lite0":
             body, self.channels = EfficientNetLite0(), [16, 24, 40, 112, 320]
             load_weights(body, name, weights)
@@ -112,7 +114,7 @@ class Trunk(nn.Module):
 
 def picture_key(picture: Tensor) -> int:
     """The same number for the same (3, H, W) picture, wherever it comes from."""
-    return hash(picture.cpu().numpy().tobytes())
+    return hash((tuple(picture.shape), picture.cpu().numpy().tobytes()))
 
 
 def segmentation_trunk(name: str, weights: str, trainable: bool = False) -> Trunk:
@@ -152,8 +154,6 @@ def available(networks: dict[str, Callable[[], nn.Module]]) -> dict[str, Callabl
 def make_resnet(name: str, weights: str, dilated: bool) -> tuple[nn.Module, list[int]]:
     """torchvision's ResNet with `weights` as a feature extractor, and the channels of its levels."""
     check_option("trunk", name, TRUNKS)
-    if dilated and name != "resnet50":
-        raise ValueError(f"torchvision's {name} cannot be dilated; pass dilated=False or use resnet50")
     resnet = models.get_model(name, weights=None, replace_stride_with_dilation=[False, dilated, dilated])
     resnet.fc = nn.Identity()
     load_weights(resnet, name, weights)

@@ -41,6 +41,8 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
     if config.encoder_learning_rate is None:
         return [{"params": [p for _, p in trainable]}]
     encoder = [p for name, p in trainable if name.startswith("encoder.")]
+    if not encoder:
+        raise ValueError("encoder_learning_rate is for a trainable encoder: pass trainable_encoder=True, or omit it")
     rest = [p for name, p in trainable if not name.startswith("encoder.")]
     return [{"params": rest}, {"params": encoder, "lr": config.encoder_learning_rate}]
 
@@ -95,7 +97,7 @@ class Trainer:
     def forward(self, objective: nn.Module, batch) -> tuple[tuple[Tensor, ...], Tensor]:
         """The loss terms, total first, and the finest maps (B, 2, H, W)."""
         names = [name for name in ("left", "right", "disparity") if name in batch]
-        tensors = [batch[name].to(self.device, non_blocking=True) for name in names]
+        tensors = [batch[name].to(self.device, non_blocking=self.device.type == "cuda") for name in names]
         terms, finest = objective(*tensors)
         # fp16 ends at 65,504. Reading the loss makes a GPU wait, hence only there.
         if self.dtype == torch.float16 and not terms.total.isfinite():
@@ -164,7 +166,7 @@ def score(model: nn.Module, truth_data: Dataset, dtype: torch.dtype = torch.floa
     except Exception as error:  # to be raised in all processes, because they wait for each other
         outcome = error
     outcomes = machine.gathered_from_processes(outcome)
-    tables = [table for table in outcomes if isinstance(table, pd.DataFrame)]
+    tables = [table for table in outcomes if isinstance(table, pd.DataFrame) and len(table)]
     for error in outcomes:
         if isinstance(error, Exception) and not (tables and isinstance(error, NoTruth)):
             raise error
@@ -205,7 +207,7 @@ def fit(
     transform:  augmentation, called as transform(sample, generator); the generator depends on (seed, epoch, index)
     late_transform: replaces `transform` in the last quarter of the epochs; None: `transform` stays
     run_dir:    folder for checkpoints, at most every two minutes, and history. An unfinished run there is resumed, and
-                ends exactly as if it had not been interrupted
+                ends as if it had not been interrupted: exactly on a CPU, up to rounding on a GPU
     on_mismatch: "restart" or "refuse", if run_dir holds a run of other code, data or settings: see `RunFolder.resume`
     device:     default: `choose_device()`; the model stays there, in eval mode
     on_epoch:   called as on_epoch(epoch, model) after every epoch
@@ -240,8 +242,14 @@ def fit(
         run = checkpoints.RunFolder(Path(run_dir), model, settings, parts)
         with machine.first_process_first():  # it may move another run aside
             history = run.resume(on_mismatch)
+        if len(set(machine.gathered_from_processes(len(history)))) > 1:  # they would average different networks
+            raise checkpoints.CheckpointError(f"{run_dir} differs between the machines: pass a folder that all share")
         run = run.start() if first else None
     done, collapsed = len(history), False
+    if truth_data and done and config.scores(done) and "epe" not in history[-1]:  # interrupted before its scores
+        history[-1] |= mean_scores(model, truth_data, trainer.dtype)
+        if run:
+            run.write(history)
     bar = tqdm(total=config.epochs * pairs, initial=done * pairs, unit="pair", disable=not (progress and first))
     with bar, stop_after_epoch() as stop:
         for epoch in range(done + 1, config.epochs + 1):
@@ -251,9 +259,8 @@ def fit(
             require_finite(model if run else None, rows, row, run_dir)
             collapsed = collapsed or (first and warn_of_collapse(rows[-1], epoch))
             history.append(row)
-            is_last = epoch == config.epochs
-            saves = run and run.save(history, is_last)
-            if truth_data and (is_last or (config.metrics_every > 0 and epoch % config.metrics_every == 0)):
+            saves = run and run.save(history, epoch == config.epochs)
+            if truth_data and config.scores(epoch):
                 row |= mean_scores(model, truth_data, trainer.dtype)
                 if saves:
                     run.write(history)

@@ -20,7 +20,8 @@
 # data so that a network can learn from pairs?
 #
 # **You need** PyTorch and NumPy. No stereo.
-# **Running time:** `smoke` takes seconds, `demo` about three minutes on two CPU cores (it renders the streets once),
+#
+# **Running time.** `smoke` takes seconds, `demo` about three minutes on two CPU cores (it renders the streets once),
 # `paper` minutes plus, once, the download of KITTI 2015 (1.7 GB).
 #
 # Depth from a *single* picture is an ill-posed problem: a toy car nearby and a real one far away can look the same.
@@ -47,13 +48,13 @@
 #
 # | bug | mistake | here |
 # |---|---|---|
-# | 1 | the pretrained encoder was re-initialised, then frozen: random features | compared with its file; tried in 02 |
+# | 1 | the pretrained encoder was re-initialised, then frozen: random features | compared with its file; tried in 02, 05 |
 # | 2 | pictures of 0-255 in a loss made for 0-1 | the loss refuses them; tried in 02 |
 # | 3 | left-right consistency weighted 0.01 instead of 1 | 1; tried in 02 |
 # | 4 | trained one semantic network and showed another, untrained one | `train_arm` of 05 returns its network |
 # | 5 | no metric, although the ground truth was in the same zip | every table has one, and a baseline |
 # | 6 | validation images were in the training set | split by scene and drive, below |
-# | 7 | augmentation written and never used | used from notebook 04 on |
+# | 7 | augmentation written and never used | used in notebook 04 |
 # | 8 | mirrored without exchanging the views; also upside down | below, and tried in 02 |
 # | 9 | the segmentation network got 0-255 pictures, in training mode | normalised inside, always in eval mode |
 # | 10 | its baseline had lost its pretraining, so two things differed | controls that differ in one thing, 05 |
@@ -163,6 +164,7 @@ for depth, name, height in ((3, "near", f + 0.28), (6, "far", f + 0.6)):
     ax.plot(column, f, "o", color=figures.RIGHT)
 for camera in (0, b):
     ax.plot(camera + f * slope, f, "o", color=figures.LEFT)
+ax.plot([b, b + f * slope], [0, f], ":", color=figures.LEFT)
 ax.text(b + f * slope + 0.06, f - 0.2, "the same column as in the left view", va="center", color=figures.LEFT)
 ax.annotate("", (0, -0.15), (b, -0.15), arrowprops={"arrowstyle": "<->"})
 ax.text(b / 2, -0.2, "b", ha="center", va="top", style="italic")
@@ -174,10 +176,10 @@ record.figure("triangle", fig)
 
 # %% [markdown]
 # Both points fall on the *same* pixel of the left view. That is why one picture is not enough. In the right view they
-# lie further left, the nearer one, at half the depth, twice as far. This shift is the **disparity** $d$. Two
-# triangles are similar, because their sides are parallel: the large one between a point and the two cameras (base
-# $b$, height $Z$), and the small one between the right camera and two dots of its view, red and blue (base $d$,
-# height $f$). So $d : f = b : Z$, that is
+# both lie further left. The near one has half the depth and moves twice as far. This shift is the **disparity** $d$.
+# Two triangles are similar, because their sides are parallel (the dotted blue line is parallel to the blue ray): the
+# large one between a point and the two cameras (base $b$, height $Z$), and the small one between the right camera and
+# two dots of its view, red and blue (base $d$, height $f$). So $d : f = b : Z$, that is
 # $$Z = \frac{f\,b}{d}.$$
 # Half the distance is twice the disparity. Everything in this course follows from that line.
 #
@@ -281,9 +283,9 @@ else:
 # %% [markdown]
 # ### From pixels to metres, and how wrong is that?
 # Write the formula down, and with it the error that this course quotes most often. **AbsRel** is the mean of
-# $|Z - Z^*| / Z^*$, with $Z^*$ the true depth: 0.1 means "wrong by a tenth of the distance". (The *principal points*
-# of these two cameras, where their optical axes meet the picture, are 31.1 px apart. That is added to the disparity.
-# KITTI's offset is 0.)
+# $|Z - Z^*| / Z^*$, with $Z^*$ the true depth: 0.1 means "wrong by a tenth of the distance". (The
+# *principal points* of these two cameras, where their optical axes meet the picture, are 31.1 px apart: a point at
+# infinity has $d = -31.1$ px. So for this pair $Z = f b / (d + 31.1\,\mathrm{px})$. KITTI's offset is 0.)
 
 
 # %%
@@ -469,8 +471,8 @@ record.figure("truth", figures.grid(panels, 2, f"A street and its truth\n{street
 # Which pictures must stay on the same side of a split? In the course project the validation images were part of the
 # training set. A random split of the pictures is not much better: `_10` and `_11` are two moments of one scene, and
 # many neighbouring scenes come from one drive, often a second apart. So a split must keep each *block* whole: all
-# scenes that are known to come from one drive, or else one scene. (The 0 % below follows from this.
-# It does not cover scenes whose drive is not known.)
+# scenes that are known to come from one drive, or else one scene. (So the second split below must print 0 %. Scenes of
+# an unknown drive are not checked.)
 
 # %%
 names = [f"{scene:06d}_{moment}" for scene in range(200) for moment in ("10", "11")]

@@ -25,8 +25,9 @@
 # course project cost?
 #
 # **You need** PyTorch, and from notebook 01: disparity, block matching, EPE.
-# **Running time:** `smoke` takes seconds, `demo` about 7 minutes on two CPU cores, `long` under two hours of
-# one core, `paper` about 15 minutes on a GPU (an estimate; it first downloads KITTI, 1.7 GB, unless notebook 01 has).
+#
+# **Running time.** `smoke` takes seconds, `demo` about 7 minutes on two CPU cores, `long` about two hours of one core,
+# `paper` about 15 minutes on a GPU (an estimate; it first downloads KITTI, 1.7 GB, unless notebook 01 has).
 
 # %% cellView="form" jupyter={"source_hidden": true} tags=["setup"]
 # @title Set-up: finds the package. On Colab it first fetches the repository; elsewhere it changes nothing.
@@ -290,8 +291,9 @@ record.figure("loss_against_shift", fig)
 
 
 # %% [markdown]
-# The curves are averages. Does the slope lead back at *single* pixels? Move the map too far, then a pixel back
-# towards the truth, and count the pixels whose cost falls. Half of them would by chance.
+# At the coarser scales the lowest point need not lie at 0 exactly: they lead near the truth, not to it. And the curves
+# are averages. Does the slope lead back at *single* pixels? Move the map too far, then a pixel back towards the truth,
+# and count the pixels whose cost falls. Half of them would by chance.
 
 
 # %%
@@ -416,9 +418,10 @@ bars = [("disparity [px]", [0]), ("error [px]", [1])]
 record.figure("prediction", figures.grid(panels, 2, f"Where is it wrong?\n{label}", bars))
 
 # %% [markdown]
-# Look for three kinds of error: a halo round the motorcycle, partly from hidden background, partly from edges that
-# are blurred outwards; a band at the left border (see *border instead of black* below); and the lowest rows, which
-# notebook 04 explains.
+# Look for three kinds of error: a halo round the motorcycle, partly from hidden background, partly from edges that are
+# blurred outwards; a band at the left border (see *border instead of black* below); and the lowest rows (exercise 3 of
+# notebook 04). In the curves above, smoothness *rises* while it is minimised: the map gets edges, and each of them
+# costs something.
 #
 # ## The best picture is not the best map
 # **Hypothesis.** The true map rebuilds the left view at least as well as the network's map, which is wrong by several
@@ -461,8 +464,9 @@ print(f"Yet its map is wrong by {network_row['EPE [px]']:.1f} px on average.")
 # from the right* and *seen by both*. So **the optimum of the loss need not be the truth.** More steps, a larger
 # network or a lower loss do not cure that. It is the reason to look at a metric, and the motive of notebook 03.
 #
-# (The column *appearance loss* also counts the pixels whose true disparity is unknown. There the "truth" is only
-# its median, so compare it with the network in the other columns.)
+# (The EPE of this table differs from the one above: it is measured at the network's size, over fully known pixels. The
+# column *appearance loss* also counts the pixels whose true disparity is unknown. There the "truth" is only its median,
+# so compare it with the network in the other columns.)
 #
 # ## Which term does the work? (claim C1)
 # The course project claimed that appearance makes up almost all of the loss and that the other terms only regularise.
@@ -488,10 +492,11 @@ print_verdicts(record, "C1")
 #
 # ### An ablation
 # Each *arm* changes one thing and trains a fresh network for the same number of steps; every seed is used by every
-# arm. So arms are compared *seed by seed*: the difference of two runs that started alike, its mean over the seeds,
-# and a 95 % interval. An arm is better or worse if the interval lies on one side of zero. Otherwise these runs
-# cannot tell. Two warnings: where there is no effect at all, one comparison in twenty still looks decided. And
-# where a run's EPE is above that of the constant, it has learnt no depth yet.
+# arm. So arms are compared *seed by seed*: the difference of two runs that started alike, its mean over the seeds, and
+# a 95 % interval. An arm is better or worse if the interval lies on one side of zero. Otherwise these runs cannot
+# tell; the number in brackets then estimates how many seeds would decide if mean and spread stayed as they are. *As it
+# should be* is the control, the paper's loss. Two warnings: where there is no effect at all, one comparison in twenty
+# still looks decided. And where a run's EPE is above that of the constant, it has learnt no depth yet.
 #
 # **Hypotheses.** SSIM does the work: the map is as good without L1, and worse without SSIM, because L1 alone is
 # misled by brightness. Without smoothness, plain surfaces become noisy. Without consistency, hidden places become
@@ -564,8 +569,9 @@ record.figure("ablation", arms_figure(ablation, ablation_maps, "What each term o
 
 # %% [markdown]
 # Read the printed lines first, then the maps. A term with a tiny share of the loss may still matter, and one with a
-# large share may be replaceable. A single pair, overfitted, needs little regularisation. On a full set that may
-# differ.
+# large share may be replaceable. A term may even do harm at one place: at the border, consistency compares a map with
+# 0, which the arm *border instead of black* below removes. One pair does not show what the terms are worth on a full
+# set.
 #
 # ## What if? Bugs of the course project, and two choices of the paper
 # The wrong line beside the right one, in essence:
@@ -642,9 +648,10 @@ for largest in (1, 255):
     print(f"pictures of 0-{largest}: L1 is {share:.0%} of appearance")
 
 # %% [markdown]
-# The last two lines say what Bug 2 does: in 0-255 appearance is almost only L1, which has grown 255-fold.
-# Smoothness and consistency have not grown, so "appearance is almost all of the loss" was partly the bug. Whether
-# the *map* suffers, the comparison above says. This is a short training on one pair; it does not show what a bug
+# The last two lines say what Bug 2 does: in 0-255 appearance is almost only L1, which has grown 255-fold. Consistency
+# has not grown, and smoothness has even shrunk, because its edge weights $e^{-|\partial I|}$ are near 0 there. So
+# "appearance is almost all of the loss" was partly the bug. Whether the *map* suffers, the comparison above says; where
+# it is undecided, the hypothesis is not confirmed. This is a short training on one pair; it does not show what a bug
 # costs on the full set. Nor does it show what augmentation is worth: a network that also sees the mirrored pair has
 # fewer steps for the pair that is scored.
 #
@@ -686,8 +693,9 @@ record.figure("encoders", figures.map_grid(pair.left, encoder_maps, truth_px, la
 
 # %% [markdown]
 # A difference is that of two runs of one seed. The claim about the loss is supported if the whole interval lies above a
-# fall of 1 %, and contradicted if it lies below. This is one pair, scored on itself: it says nothing about unseen
-# pictures, where pretraining may help more or less.
+# fall of 1 %, and contradicted if it lies below. *Supported* says that there is an effect, not that it is large:
+# compare it with the EPE of the maps. This is one pair, scored on itself: it says nothing about unseen pictures, where
+# pretraining may help more or less.
 #
 # ## White paint on the road (claim C2)
 # "Detailed maps, but white lane paint is placed at a wrong depth, because smoothness is weak at image edges." The
@@ -736,9 +744,10 @@ if lanes:
     display(record.figure("paint", figures.grid(panels, 3, f"Paint on the road\n{profile.label(data.label)}", bars)))
 
 # %% [markdown]
-# Each scene is overfitted by itself, and the figure shows the last one. The claim is supported if the error on paint
-# is higher by more than 0.05 px, and contradicted if the whole interval lies below that. The hypothesis needs an
-# interval below zero.
+# Each scene is overfitted by itself, and the figure shows the last one. The claim is supported if the error on paint is
+# higher by more than 0.05 px, and contradicted if the whole interval lies below that. The hypothesis, that paint is
+# *better* than plain road, would need an interval wholly below zero. (The claim's other half, "detailed maps", is not
+# tested: these metrics do not measure detail.)
 #
 # ## And a picture it has never seen?
 # The network has memorised one motorcycle. Show it a street. The constants to compare with cheat, because both have

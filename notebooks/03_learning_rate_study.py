@@ -123,11 +123,10 @@ print("encoder:", encoder if encoder == profile.encoder else f"fell back to {enc
 # 2. C4 says that at the end its map is worse. There are two ways to test that. *After equally many steps*: which map
 #    is worse? *At equal loss*, somewhere along the run: does the higher rate have the worse map? If it only got ahead
 #    on the same path, there is no difference at equal loss.
-# 3. At 1e-2 the steps are so large that the map saturates; one run shows what that looks like.
+# 3. At 1e-2 the steps are so large that the network is driven into saturation; one run shows what its map looks like.
 #
-# Adam moves each weight by about the learning rate per step, whatever the gradient's size. The rate times the number
-# of steps is therefore about the farthest that a weight travels; a single step can be a few times larger. A low rate
-# may simply not have arrived.
+# Adam moves each weight by about the learning rate per step, whatever the gradient's size. So in all it travels at most
+# about rate times steps. With a low rate, the steps may be too few to arrive.
 
 # %%
 RATES = {"1e-4": 1e-4, "2e-4": 2e-4, "5e-4": 5e-4, "1e-3": 1e-3}
@@ -165,7 +164,8 @@ final.groupby("arm", sort=False)[["loss", "epe", "d1_all"]].agg(["mean", "min", 
 
 # %% [markdown]
 # ## After equally many steps
-# One line per rate, its band from the lowest to the highest seed.
+# One line per rate, the mean of its seeds; its band reaches from the lowest to the highest seed. A flat upper edge of a
+# band is a seed that is stuck.
 
 
 # %%
@@ -187,8 +187,8 @@ plt.close(fig)
 record.figure("curves", fig)
 
 # %% [markdown]
-# Now the rates in pairs, seed by seed. The differences are relative, in per cent: a run that starts slowly can end at
-# three times the error of the others, and it alone would decide a mean difference in pixels.
+# Now the rates in pairs, seed by seed. The differences are relative, in per cent: a run that is stuck can end at three
+# times the error of the others, and it alone would decide a mean difference in pixels.
 
 # %%
 for metric in ("loss", "epe"):
@@ -242,9 +242,10 @@ for seed, runs in traces.groupby("seed"):
 print("at the loss that both reach:", compare(pd.DataFrame(equal), "1e-3", "1e-4", "epe", relative=True))
 
 # %% [markdown]
-# Now within single runs, without comparing rates, the rank correlation of loss and error: near $+1$, the map
-# improves whenever the loss falls; near or below 0, the loss says nothing about the map. A value near $+1$ is weak
-# evidence, because loss and error both fall in any training that works. A low value would be a warning.
+# Now within single runs, without comparing rates, the rank correlation of loss and error (the correlation of their
+# orders): near $+1$, the map improves whenever the loss falls; near or below 0, the loss says nothing about the map. A
+# value near $+1$ is weak evidence, because loss and error both fall in any training that works. A low value would be a
+# warning.
 
 # %%
 within = traces.groupby(["arm", "seed"], sort=False)[["loss", "epe"]].corr("spearman")["loss"].xs("epe", level=-1)
@@ -267,6 +268,8 @@ title = f"Map by learning rate, {profile.study_epochs} steps"
 record.figure("maps", figures.map_grid(pair.left, maps, truth_px, label, title))
 
 # %% [markdown]
+# If the map of 1e-2 is nearly one constant, its weights have left the region in which pictures make a difference.
+#
 # ## The verdict on C4
 # Its two halves are judged apart, after equally many steps and seed by seed: the same seed starts both rates from
 # the same weights. *Undecided* means that the 95 % interval of the mean difference includes zero.
@@ -276,6 +279,8 @@ print_verdicts(record, "C4a", "C4b")
 
 # %% [markdown]
 # > **Recap**
+# > - The answer to the question: within a run, a lower loss came with a better map. Whether a high rate buys its loss
+# >   with a bad map is the verdict above.
 # > - A final loss mixes two things: how far a run has come, and what a loss is worth. Curves *along* the run separate
 # >   them.
 # > - Compare rates seed by seed. Runs of one seed start from the same weights, so the difference of two such runs

@@ -148,8 +148,8 @@ for times in (1, 1 / 2):
 
 # %% [markdown]
 # ## Training
-# Two networks learn from the same pairs with the same loss, and no labels. Every pair is mirrored (and exchanged) and
-# recoloured with probability 0.5 each:
+# Two networks learn from the same pairs with the same loss, and no depth labels. Every pair is mirrored (and exchanged)
+# and recoloured with probability 0.5 each:
 #
 # - *from scratch*: the paper's network;
 # - *ImageNet*: its encoder was pretrained to classify pictures. In `paper` it is the course project's frozen ResNet-50;
@@ -163,10 +163,10 @@ for times in (1, 1 / 2):
 # One departure from the paper: a pixel that points out of the other picture is compared with that picture's edge
 # (`padding="border"`), not with black, which would pull the strip along the border towards disparity 0.
 #
-# **Hypothesis.** In the scratch network's minutes, the ImageNet network gets further. This compares two networks as
-# one would choose them, not pretraining alone: their encoders, widths, learning rates and padding may differ too.
-# And when the scratch network has finished its schedule, the ImageNet network is in the middle of its own. Notebook
-# 05 compares one encoder with and without pretraining.
+# **Hypothesis.** After equally many minutes of training, the ImageNet network has the lower error. This compares two
+# networks as one would choose them, not pretraining alone: their encoders, widths, learning rates and the padding of
+# their convolutions may differ too. And when the scratch network has finished its schedule, the ImageNet network is in
+# the middle of its own. Notebook 05 compares one encoder with and without pretraining.
 
 
 # %%
@@ -271,9 +271,9 @@ for name, rows in histories.items():
 # The rows of the table:
 #
 # - the *pixel mean* knows the truth of other scenes and sees no picture;
-# - both networks are *post-processed*: the mirrored picture is predicted too, its map is mirrored back, and the two
-#   maps are joined (details below). From here on, *the network* is the ImageNet network; *plain* is without
-#   post-processing;
+# - both networks are *post-processed* (the scores during training above are not): the mirrored picture is predicted
+#   too, its map is mirrored back, and the two maps are joined (details below). From here on, *the network* is the
+#   ImageNet network; *plain* is without post-processing;
 # - *semi-global matching* sees **both** views, at the network's picture size, and has learnt nothing. Its holes are
 #   filled with the farther neighbour.
 
@@ -369,7 +369,7 @@ if worst.name not in [sample.name for sample in full_of_things]:
     display(record.figure("worst", side_by_side(worst)))
 
 # %% [markdown]
-# How did it get there? First a blur that only knows "the road is below", then the large things, then their edges.
+# How did it get there? First the road and the largest things, blurred; then smaller things, and some edges.
 
 # %%
 watched = full_of_things[0]
@@ -512,17 +512,19 @@ interval = f"95 % interval {farther.low:+.0f} to {farther.high:+.0f} %"
 print(f"without its shadow the same car is predicted {farther.mean:+.0f} % farther away, {interval}")
 
 # %% [markdown]
-# **Reading.** A network that follows position more than size places a floating car too far away, and a miniature
-# car where it really stands. On the roads that it was trained on, this was right. But such a network will fail when
-# the camera's height or pitch changes, and on things that do not stand on the road. All cars here are rendered; a
-# network trained on KITTI has never seen such pictures, so its result says less.
+# **Reading.** A network that follows position more than size places a floating car too far away, and a miniature car
+# where it really stands. On the roads that it was trained on, this was right. But it will fail on things that do not
+# stand on the road. Whether it also fails when the camera turns, the line *the camera pitched* says. Another height of
+# the camera was not tried; position then means another distance. All cars here are rendered; a network trained on KITTI
+# has never seen such pictures, so its result says less.
 #
 # ## What is hard, at equal distance? (claim C7)
-# Near things have large disparities, hence large errors in pixels. So a region's mean error says first how *near*
-# it is. The fair question: is the error on lane paint larger than on plain road **at the same distance**, in the
-# same street? Pixels are compared only with pixels of the same street whose distance is the same within 10 %: lane
-# paint with plain road, shiny surfaces with other surfaces of the same class, every class with everything else.
-# These are several comparisons, so one interval may miss 0 by chance. C7 counts an error as larger from 0.05 px on.
+# Near things have large disparities, hence large errors in pixels. So a region's mean error says first how *near* it
+# is. The fair question: is the error on lane paint larger than on plain road **at the same distance**, in the same
+# street? Pixels are compared only with pixels of the same street whose distance is the same within 10 %: lane paint
+# with plain road, shiny surfaces with other surfaces of the same class, every class with everything else. These are
+# several comparisons, so one interval may miss 0 by chance. C7 counts an error as larger from 0.05 px on. (*Shiny minus
+# matched*: shiny surfaces, minus others of the same class.)
 
 
 # %%
@@ -569,6 +571,9 @@ if "classes" in tests[0]:
     print_verdicts(record, "C7a", "C7b")
 
 # %% [markdown]
+# C7a asks only whether shiny surfaces are harder than others of their class. Whether they are *the* failure case, the
+# figure says: the class with the largest difference is.
+#
 # And the usual table, by true distance. In pixels the error is usually largest for near things, relative to the
 # distance for far ones.
 
@@ -660,8 +665,8 @@ print(
 # > **What this does not show.** Test streets are new but of the same kind as the training streets. One training: the
 # > intervals are over test streets, not over seeds.
 # >
-# > **What is open.** The encoder knows nothing of *what* it sees. Notebook 05 gives it the features of a network that
-# > does. What makes a few *real* pairs work is in `docs/results.md`.
+# > **What is open.** The encoder was pretrained to name what a whole picture shows, not what each pixel is. Notebook 05
+# > tries the features of a network that labels every pixel. What makes a few *real* pairs work is in `docs/results.md`.
 #
 # ## Exercises
 # 1. **Predict:** the network gets mirrored test pictures, and its maps are mirrored back, without post-processing. What

@@ -347,8 +347,9 @@ def test_the_weights_of_another_network_are_refused(hub, resnet18):
 def test_only_resnet50_has_coco_weights_and_dilation():
     with pytest.raises(ValueError, match="resnet50"):
         SemanticDispResNet("coco", "resnet18")
-    with pytest.raises(ValueError, match="resnet18 cannot be dilated"):
-        Trunk("resnet18", "random", dilated=True)
+    for name in ("resnet18", "lite0"):
+        with pytest.raises(ValueError, match=f"{name} cannot be dilated"):
+            Trunk(name, "random", dilated=True)
 
 
 def test_a_checkpoint_rebuilds_a_pretrained_network_where_its_weights_are_unavailable(hub, resnet18):
@@ -432,6 +433,12 @@ def test_pictures_are_recognised_in_other_batches_as_far_as_there_is_room(frozen
                 maps = frozen(images[batch])[0]
                 torch.testing.assert_close(maps, torch.cat([alone[i] for i in batch]), atol=1e-5, rtol=0)
                 assert len(calls) == expected_calls  # pictures 0 and 1 fill the cache
+
+
+def test_pictures_of_the_same_numbers_in_another_shape_are_others(frozen):
+    with torch.no_grad(), cached_features(frozen):
+        shapes = [tuple(frozen(torch.zeros(1, 3, *size))[0].shape[-2:]) for size in ((64, 128), (128, 64))]
+    assert shapes == [(64, 128), (128, 64)]
 
 
 def test_features_first_seen_in_inference_mode_serve_a_training_step(frozen):

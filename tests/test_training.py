@@ -219,11 +219,19 @@ def test_the_encoder_may_learn_at_its_own_rate_and_what_is_frozen_stays():
     before = model.decoder.weight.clone()
     tiny_fit(model, 1, config={"encoder_learning_rate": 1e-5})
     assert torch.equal(model.decoder.weight, before)
+    model.encoder.requires_grad_(False)
+    with pytest.raises(ValueError, match="trainable"):
+        tiny_fit(model, 1, config={"encoder_learning_rate": 1e-5})
 
 
 @pytest.mark.parametrize(
     ("field", "named"),
-    [({"schedule": "steps"}, "halving"), ({"precision": "fp8"}, "bf16"), ({"batch_size": 0}, "batch_size is 0")],
+    [
+        ({"schedule": "steps"}, "halving"),
+        ({"precision": "fp8"}, "bf16"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"encoder_learning_rate": -1e-4}, "encoder_learning_rate is -0.0001"),
+    ],
 )
 def test_impossible_settings_are_refused_with_what_is_possible(field, named):
     with pytest.raises(ValueError, match=named):
@@ -359,6 +367,9 @@ def test_numbers_of_numpy_are_stored_as_pythons_and_the_run_resumes(tmp_path):
     for epochs in (np.int64(1), 2):
         history = tiny_fit(tiny(), epochs, tmp_path, config={"learning_rate": np.float64(1e-2)}, on_mismatch="refuse")
         assert len(history) == epochs
+    data, config = [blobs(3, size=(64, 64))], TrainConfig(epochs=1)
+    fit(DispResNet(width=np.float64(0.0625)), data, config, run_dir=tmp_path / "network", progress=False)
+    assert load_model(tmp_path / "network").arguments["width"] == 0.0625
 
 
 class OnAppleGpu(torch.Tensor):
@@ -407,6 +418,8 @@ def test_a_few_pairs_run_cannot_be_lengthened_for_its_last_quarter_would_be_anot
     assert checkpoints.differences(settings, settings | {"epochs": 16}, epochs_done=8)
     course = settings | {"recipe": "course"}
     assert not checkpoints.differences(course, course | {"epochs": 16}, epochs_done=8)
+    late = course | {"late_transform": "Zoom()"}
+    assert checkpoints.differences(late, late | {"epochs": 16}, epochs_done=8)
 
 
 @pytest.mark.parametrize("file", [1, 2])
@@ -572,14 +585,17 @@ def test_a_score_that_fails_loses_no_training(tmp_path):
     assert len(history) == len(checkpoints.load(tmp_path / "last.pt")["history"]) == 2
 
 
-def test_a_network_is_saved_before_it_is_scored(tmp_path, monkeypatch):
+def test_a_network_is_saved_before_it_is_scored_and_scored_when_the_run_goes_on(tmp_path, monkeypatch):
     def killed(*_):
         assert len(checkpoints.load(tmp_path / "last.pt")["history"]) == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "score", killed)
-    with pytest.raises(KeyboardInterrupt):
-        tiny_fit(tiny(), 2, tmp_path, truth_data=pairs(1), config={"metrics_every": 1})
+    options = {"truth_data": pairs(1), "config": {"metrics_every": 1}}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "score", killed)
+        tiny_fit(tiny(), 2, tmp_path, **options)
+    resumed, whole = tiny_fit(tiny(), 2, tmp_path, **options), tiny_fit(tiny(), 2, **options)
+    pd.testing.assert_series_equal(resumed["epe"], whole["epe"])  # the score that was lost is made up for
 
 
 def test_a_process_whose_scenes_are_all_blank_leaves_the_scores_to_the_others(monkeypatch):
@@ -593,6 +609,18 @@ def test_a_process_whose_scenes_are_all_blank_leaves_the_scores_to_the_others(mo
     monkeypatch.setattr(machine, "gathered_from_processes", lambda own: [own, own])
     with pytest.raises(ValueError, match="blank"):
         training.score(tiny(), [scene, blank])
+    nothing = table.iloc[:0]  # of a third process without a scene
+    monkeypatch.setattr(machine, "gathered_from_processes", lambda own: [own, nothing])
+    with pytest.raises(ValueError, match="blank"):
+        training.score(tiny(), [scene, blank])
+
+
+def test_machines_whose_run_folders_hold_different_runs_are_stopped(tmp_path, monkeypatch):
+    """Else they would average two networks."""
+    tiny_fit(tiny(), 1, tmp_path)
+    monkeypatch.setattr(machine, "gathered_from_processes", lambda own: [own, own + 2])
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        tiny_fit(tiny(), 4, tmp_path)
 
 
 def test_a_network_is_rebuilt_from_its_checkpoint(tmp_path):
@@ -618,6 +646,15 @@ def test_missing_foreign_and_damaged_checkpoints_are_named(tmp_path, content):
         load_model(path)
     with pytest.raises(CheckpointError, match=r"last\.pt"):
         tiny_fit(tiny(), 1, tmp_path)
+
+
+def test_a_network_of_a_newer_version_is_named(tmp_path):
+    fit(DispResNet(width=0.0625), [blobs(3, size=(64, 64))], TrainConfig(epochs=1), run_dir=tmp_path, progress=False)
+    state = checkpoints.load(tmp_path / "last.pt")
+    state["arguments"]["attention"] = True
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=r"last\.pt.*attention"):
+        load_model(tmp_path / "last.pt")
 
 
 # ---- What can go wrong ----
@@ -676,6 +713,11 @@ def test_out_of_memory_names_what_to_try():
 def test_other_errors_are_not_taken_for_lack_of_memory():
     with pytest.raises(ValueError, match="64"):
         fit(DispResNet(width=0.0625), pairs(1), TrainConfig(), progress=False, device="cpu")
+
+
+def test_pairs_of_different_sizes_are_refused_with_both_sizes():
+    with pytest.raises(ValueError, match=r"\(32, 64\).*\(64, 64\)"):
+        fit(tiny(), [blobs(3, 0, (32, 64), 8), blobs(3, 1, (64, 64), 8)], TrainConfig(1), progress=False, device="cpu")
 
 
 class Interrupted(MonodepthLoss):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from monodepth_nb.data.caching import CachedRows, share_caches
 from monodepth_nb.data.sample import Sample
@@ -19,7 +19,7 @@ from monodepth_nb.data.transforms import resize
 
 
 def seeded_generator(*key: int) -> torch.Generator:
-    """A random generator seeded by the given numbers alone; neighbouring keys give unrelated values."""
+    """A random generator seeded by the given numbers alone; neighbouring keys of one length give unrelated values."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
@@ -121,4 +121,11 @@ def make_loader(
     if workers:
         share_caches()
         options |= {"num_workers": workers, "persistent_workers": True, "worker_init_fn": prepare_worker}
-    return DataLoader(pairs, batch_size, **options)
+    return DataLoader(pairs, batch_size, collate_fn=collated, **options)
+
+
+def collated(pairs: list[Sample]) -> Sample:
+    """A batch. Raises ValueError, with the remedy, for pairs of different sizes."""
+    if len(sizes := {tuple(pair["left"].shape[-2:]) for pair in pairs}) > 1:
+        raise ValueError(f"pairs of one batch differ in size, {sorted(sizes)}: wrap them in PairCache(data, size)")
+    return default_collate(pairs)

@@ -288,6 +288,14 @@ def test_a_cut_is_moved_away_from_scenes_that_show_one_place(tmp_path):
     assert (train.indices, held_out.indices) == ([0, 1, 2, 3, 4], [5, 6])
 
 
+def test_a_cut_through_pairs_that_all_show_one_place_is_reported(tmp_path):
+    for index, picture in enumerate(road(1, 6)):
+        for view in ("image_2", "image_3"):
+            write(tmp_path / "testing" / view / f"{index:06}_10.png", picture)
+    with pytest.warns(UserWarning, match="_10 is held out"):
+        split_by_scene(KittiStereo(tmp_path, "testing"), validation=0.3)
+
+
 def test_pairs_of_a_recording_that_show_the_place_behind_the_cut_are_in_neither_part(tmp_path):
     for index, picture in enumerate([*(road(seed)[0] for seed in range(16)), *road(99, 3), *road(77)]):
         for view in ("left", "right"):
