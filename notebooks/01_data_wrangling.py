@@ -48,7 +48,7 @@
 #
 # | bug | mistake | here |
 # |---|---|---|
-# | 1 | the pretrained encoder was re-initialised, then frozen: random features | compared with its file; tried in 02, 05 |
+# | 1 | the pretrained encoder was re-initialised, then frozen: random features | compared with its file; in 02, 05 |
 # | 2 | pictures of 0-255 in a loss made for 0-1 | the loss refuses them; tried in 02 |
 # | 3 | left-right consistency weighted 0.01 instead of 1 | 1; tried in 02 |
 # | 4 | trained one semantic network and showed another, untrained one | `train_arm` of 05 returns its network |

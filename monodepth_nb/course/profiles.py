@@ -78,7 +78,7 @@ PROFILES = {
 PROFILES["long"] = replace(
     PROFILES["demo"], name="long", seeds=5, what_if_epochs=300, paint_scenes=96, study_epochs=1000, study_seeds=10,
     pretraining_seeds=20, test_scenes=96, full_epochs=28, scratch_epochs=10, segmenter_epochs=3,
-    semantic_single_epochs=500, semantic_pairs=500,
+    semantic_single_epochs=400, semantic_pairs=500,
 )  # fmt: skip
 
 
