@@ -277,17 +277,19 @@ import resource
 from monodepth_nb.benchmark import make_training_step
 from monodepth_nb.networks import DispResNet
 step = make_training_step(4, 128, 256, model=DispResNet(width=0.125))
-for _ in range(7):
+counts = []
+for _ in range(12):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(counts))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
 def test_a_training_step_on_a_cpu_gets_the_memory_of_the_step_before():
     done = subprocess.run([sys.executable, "-c", PAGES_CLEARED], cwd=ROOT, capture_output=True, text=True)
-    assert int(done.stdout) < 1000, done.stderr  # else thousands, since a step uses more than 20 MB
+    assert int(done.stdout) < 1000, done.stderr  # else thousands in every step, since it uses more than 20 MB
 
 
 def test_nothing_to_learn_from_is_refused():
