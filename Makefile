@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLD := 'Python 3.10 or newer is needed, $(PYTHON) is %d.%d: make PYTHON=python3.12' % sys.version_info[:2]
+VERSION := import sys; sys.version_info >= (3, 10) or sys.exit($(OLD))
 # Several processes with one thread each: on two cores almost twice as fast as one process with two threads.
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --durations=5
 
@@ -41,7 +43,7 @@ colab: $(STAMP)
 	$(BIN)/python -m monodepth_nb colab $(REPO)
 
 $(STAMP): requirements.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || { $(PYTHON) -c "$(VERSION)" && $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@

@@ -11,19 +11,20 @@ if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, end
 
 import sys
 import warnings
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
 import torch
 
-from monodepth_nb.checkpoints import CheckpointError, checkpoint_file, load_model
+from monodepth_nb.checkpoints import CheckpointError, alone_in, checkpoint_file, load_model
 from monodepth_nb.course.full_set import follow_recipe, scored_scenes, streets_of, training_data, unbiased
 from monodepth_nb.data.download import DownloadError, download_kitti2015
 from monodepth_nb.identity import code_of, short_hash
 from monodepth_nb.machine import OutOfMemory, choose_device, first_process_first, process_rank, processes_of_torchrun
 from monodepth_nb.monitoring import TrainingDiverged
 from monodepth_nb.networks import EDGES, ENCODERS, UPSAMPLINGS, DispResNet, check_size
-from monodepth_nb.options import PARSER, command, config_option, option, positive, with_options
+from monodepth_nb.options import PARSER, command, config_option, not_negative, option, positive, with_options
 from monodepth_nb.pretrained import WeightsUnavailable
 from monodepth_nb.training import TrainConfig, fit, seed_everything
 
@@ -60,7 +61,7 @@ SCENES = (
     DATA_ROOT,
     option("--scenes", type=positive, default=200, help="number of streets to render"),
     option("--size", default=[256, 512], **SIZE),
-    option("--streets-seed", type=int, default=0, help="random seed of the rendered streets"),
+    option("--streets-seed", type=not_negative, default=0, help="random seed of the rendered streets"),
 )
 
 
@@ -83,7 +84,7 @@ def device_of(args) -> torch.device:
     option("--data", default="motorcycle", help="motorcycle, streets, kitti2015, or a folder of pairs"),
     *map(config_option, fields(TrainConfig)),
     *SCENES,
-    option("--rendered", type=int, default=0, help="rendered streets to train on besides, with few-pairs"),
+    option("--rendered", type=not_negative, default=0, help="rendered streets to train on besides, with few-pairs"),
     option("--no-validation", action="store_true", help="train on all pairs and hold none out to choose or score with"),
     option("--no-pair-check", action="store_true", help="do not check whether the pairs are rectified stereo pairs"),
     option("--no-augmentation", action="store_true", help="do not augment the pairs"),
@@ -113,13 +114,17 @@ def train(args) -> None:
             recipe, validation = follow_recipe(data, args)
         first = process_rank() == 0
         if first:
-            print(f"device: {device}; training pairs: {len(recipe.data)}; run folder: {args.run_dir}")
-        history = fit(
-            model, recipe.data, config, validation_data=validation, truth_data=data.test, transform=recipe.transform,
-            late_transform=recipe.late_transform, run_dir=args.run_dir, device=device, on_mismatch="refuse",
-        )  # fmt: skip
+            state = " (resumed)" if Path(args.run_dir, "last.pt").exists() else ""
+            print(f"device: {device}; training pairs: {len(recipe.data)}; run folder: {args.run_dir}{state}")
+        with alone_in(Path(args.run_dir)) if first else nullcontext():
+            history = fit(
+                model, recipe.data, config, validation_data=validation, truth_data=data.test,
+                transform=recipe.transform, late_transform=recipe.late_transform, run_dir=args.run_dir, device=device,
+                on_mismatch="refuse",
+            )  # fmt: skip
+            if first:
+                write_run_figures(args.run_dir, model, history, recipe.data, data.test)
         if first:
-            write_run_figures(args.run_dir, model, history, recipe.data, data.test)
             print(history.iloc[-1].to_string(float_format="%.4g"))
 
 
@@ -130,6 +135,10 @@ def network_of(args) -> torch.nn.Module:
         args.size = list(model.size)
         model.started_from = short_hash(checkpoint_file(args.start_from).read_bytes())  # part of the run's identity
         return model
+    if args.encoder == "scratch" and args.trainable_encoder:
+        raise ValueError("--trainable-encoder fine-tunes a pretrained encoder: pass one, such as --encoder lite0")
+    if not 0 < args.width < float("inf"):
+        raise ValueError(f"--width is {args.width}; it must be a number larger than 0")
     check_size(torch.empty(1, 3, *args.size))
     names = ("encoder", "width", "upsampling", "trainable_encoder", "weights", "edges")
     return DispResNet(**{name: getattr(args, name) for name in names})
@@ -141,7 +150,7 @@ def network_of(args) -> torch.nn.Module:
 @command(
     "Score a checkpoint on scenes with ground truth, next to the pixel-mean baseline.",
     option("checkpoint", **CHECKPOINT),
-    option("--data", default="kitti2015", help="kitti2015, or a folder of pairs with ground truth"),
+    option("--data", default="kitti2015", help="folder of pairs with ground truth, or kitti2015: 1.7 GB, downloaded"),
     DATA_ROOT,
     option("--all", action="store_true", help="score all labelled scenes, not only those that `train` holds out"),
     FOCAL,
@@ -168,7 +177,7 @@ def evaluate(args) -> None:
 
 @command(
     "Predict the depth of photos.",
-    option("photos", nargs="+", metavar="PHOTO", help="picture, or folder of pictures"),
+    option("photos", nargs="+", metavar="PHOTO", help="picture, or folder of .jpg, .png, .webp, .tif or .bmp files"),
     option("--checkpoint", **CHECKPOINT | {"help": f"{CHECKPOINT['help']} (default: the network that ships)"}),
     FOCAL,
     option("--baseline-m", type=float, help="distance of the cameras of the training pairs, in metres, if not stored"),
@@ -183,9 +192,15 @@ def predict(args) -> int:
     network = inference.load_network(args.checkpoint, device_of(args))
     if args.baseline_m is None and args.focal_px is not None:
         args.baseline_m = inference.training_baseline_m(network)
+    if args.ply and args.focal_px is None:
+        raise ValueError("--ply writes points in metres: pass --focal-px, the focal length of the camera in pixels")
     if (args.focal_px is None) != (args.baseline_m is None):
         raise ValueError("depth in metres needs both --focal-px and --baseline-m; omit both for relative disparity")
     camera = None if args.focal_px is None else inference.Camera(args.focal_px, args.baseline_m)
+    for start in inference.unique_names(photos).values():
+        for path in (Path(args.out, f"{start}_{kind}") for kind in inference.PICTURES):
+            if path.exists() and not inference.is_result(path):
+                raise ValueError(f"{path} is not a result of predict and would be overwritten: pass another --out")
     failures = inference.predict_photos(network, photos, args.out, tuple(network.size), camera, args.ply)
     for message in failures.values():
         print(f"error: {message}", file=sys.stderr)
@@ -224,7 +239,7 @@ def download(args) -> None:
     "Train a segmentation network on rendered streets.",
     *SCENES,
     option("--epochs", type=positive, default=20, help="passes over the scenes"),
-    option("--seed", type=int, default=0, help="of the weights, and of order and augmentation"),
+    option("--seed", type=not_negative, default=0, help="of the weights, and of order and augmentation"),
     option("--size", default=[128, 256], **SIZE),
     option("--out", default="runs/segmenter", help="folder for weights, table and picture"),
 )
@@ -232,6 +247,7 @@ def train_segmenter(args) -> None:
     """Trains on four fifths of the scenes and scores on the rest."""
     from monodepth_nb.streets.segmenter import train_on_streets
 
+    Path(args.out).mkdir(parents=True, exist_ok=True)  # an error in it should come before the training
     root = streets_of(args, args.scenes, args.streets_seed)
     table = train_on_streets(root, args.out, tuple(args.size), args.epochs, seed=args.seed)
     print("intersection over union on unseen scenes")
@@ -271,6 +287,8 @@ def gpu_check(args) -> int:
     if not torch.cuda.is_available():
         print("There is no GPU here, so there is nothing to check.")
         return 0
+    if args.labelled and not args.data:
+        raise ValueError("--labelled scores the network that --data trains: pass --data too")
     out, *given = (path and path.resolve() for path in (args.out, args.data, args.labelled, args.reference))
     return 0 if gpu.check(gpu.parts(out, *given), args.minutes, out) else 1
 
@@ -281,8 +299,10 @@ def gpu_check(args) -> int:
     option("--commit", action="store_true", help="store the outputs in notebooks/*.ipynb too"),
 )
 def reproduce(args) -> None:
-    from monodepth_nb.course.reproduce import reproduce
-
+    try:
+        from monodepth_nb.course.reproduce import reproduce
+    except ModuleNotFoundError as error:
+        raise ValueError(f"the package {error.name} is not installed: pip install -r requirements.txt") from error
     reproduce(args.notebooks, args.commit)
 
 

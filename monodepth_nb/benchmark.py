@@ -121,6 +121,8 @@ def against_reference(path: Path, device: torch.device, batch=8, size=(256, 512)
     that runs a training step, and `ReferenceNet()`, its network
     """
     reference = runpy.run_path(str(path))
+    if missing := [name for name in ("make_reference_step", "ReferenceNet") if name not in reference]:
+        raise ValueError(f"{path} does not define {' and '.join(missing)}: see benchmark.against_reference")
 
     def ours() -> Step:
         return make_training_step(batch, *size, device, DispResNet(width=width))

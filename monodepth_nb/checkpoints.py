@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from monodepth_nb.identity import changed_code, code_of, described, move_aside, names_of, short_hash
@@ -38,7 +40,7 @@ def write_whole(path: Path, write) -> None:
 
     Raises OSError, which names file and remedy, if the disk is full or the folder is not writable; the old file stays.
     """
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write this file too
     try:
         write(temporary)
         with open(temporary, "rb+") as file:
@@ -52,6 +54,25 @@ def write_whole(path: Path, write) -> None:
             remedy = "free some space" if space and "ermission" not in reason else "allow this user to write"
             raise OSError(f"{path} cannot be written ({reason}): {remedy} there, or choose another folder") from error
         raise
+
+
+@contextmanager
+def alone_in(folder: Path):
+    """Within this context no other process trains in `folder`. Raises CheckpointError if one does already."""
+    place = folder.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place.with_name(f".{place.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        problem = f"another process is training in {folder}"
+        raise CheckpointError(f"{problem}: wait for it, or pass another run_dir") from None
+    except (NotImplementedError, OSError):  # network folders, such as Colab's Drive, may have no locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class RunFolder:
@@ -157,8 +178,8 @@ def load(path: str | Path, mmap: bool = False) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # damaged files fail in many ways
-        problem = f"{path} is damaged or no checkpoint ({type(error).__name__})"
-        raise CheckpointError(f"{problem}: use another or delete it") from error
+        problem = f"{path} is damaged or no checkpoint of `train` ({type(error).__name__})"
+        raise CheckpointError(f"{problem}: pass the last.pt or best.pt of a run folder") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} does not have the format {FORMAT!r}: use another file, or train again")
     return state

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import torch
 
+from monodepth_nb.identity import move_aside
+
 ROOT = Path(__file__).resolve().parent.parent  # of the checkout
 TAIL = 40  # lines of a part's output that the report shows
 HERE = ("-m", "monodepth_nb")
@@ -87,6 +89,8 @@ def report(title: str, outcomes: list[Outcome]) -> str:
 
 def check(todo: list[Part], minutes: float, out: Path) -> bool:
     """Run all parts within `minutes` and write OUT/report.md, after each part anew. Returns whether all passed."""
+    if (out / "report.md").exists():  # a finished run in it would be resumed, and pass without training a step
+        print(f"the last report is kept in {move_aside(out)}")
     out.mkdir(parents=True, exist_ok=True)
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     title, outcomes, end = f"{card}, torch {torch.__version__}", [], time.monotonic() + 60 * minutes

@@ -5,7 +5,14 @@ import re
 from dataclasses import Field
 from typing import get_args
 
-PARSER = argparse.ArgumentParser("python -m monodepth_nb", description="Learn and predict depth from one picture.")
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """One line, not thirty of usage."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+PARSER = Parser("python -m monodepth_nb", description="Learn and predict depth from one picture.")
 COMMANDS = PARSER.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
@@ -40,6 +47,7 @@ def config_option(field: Field) -> tuple:
     settings = {"default": field.default, "help": field.metadata["help"], "action": "store_true"}
     if field.type is not bool:
         kind = (*get_args(field.type), field.type)[0]  # float of `float | None`
+        kind = not_negative if kind is int else kind
         settings |= {"action": "store", "choices": field.metadata["choices"], "type": kind}
     return option(f"--{field.name.replace('_', '-')}", **settings)
 
@@ -51,11 +59,18 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def not_negative(text: str) -> int:
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return int(text)
+
+
 def with_options(message: str, args) -> str:
     """The message with options instead of the Python arguments that they become."""
     for name in vars(args):
         named = f"--{name.replace('_', '-')}"
         message = re.sub(rf"\b{name}=[\"'](\w+)[\"']", rf"{named} \1", message)
+        message = re.sub(rf"\b{name}=True\b", named, message)
         if "_" in name:
             message = re.sub(rf"(?<![\w/.-]){name}(?![\w/.-])", named, message)
     return message

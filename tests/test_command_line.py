@@ -20,6 +20,7 @@ from test_training import assert_same_weights, blobs
 from monodepth_nb import checkpoints
 from monodepth_nb.__main__ import main
 from monodepth_nb.checkpoints import load_model
+from monodepth_nb.options import PARSER, with_options
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.filterwarnings("ignore")  # blobs look wrong to the check of pairs
@@ -117,6 +118,8 @@ def test_a_run_whose_held_out_pairs_have_no_truth_is_not_scored(tmp_path, kitti_
         ("--device gpu", "gpu"),
         ("--size 100 200", "128 x 192"),
         ("--width -1", "-1"),
+        ("--width nan", "nan"),
+        ("--trainable-encoder", "--encoder"),
         ("--batch-size 0", "--batch-size"),
         ("--data motorcycle --recipe few-pairs", "several pairs"),
         ("--start-from nowhere.pt", "nowhere.pt"),
@@ -223,7 +226,22 @@ def test_sizes_and_counts_are_positive(capsys):
     for options in ("--size -64 128", "--size 0 128", "--scenes 0"):
         with pytest.raises(SystemExit):
             main(["train", *options.split()])
-        assert "not larger than 0" in capsys.readouterr().err.splitlines()[-1]
+        assert "not larger than 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "--workers", "-1"])
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_run_folder_takes_one_training_at_a_time(tmp_path, capsys):
+    with checkpoints.alone_in(tmp_path / "run"):
+        assert run(f"--epochs 1 --run-dir {tmp_path}/run") == 2
+    assert str(tmp_path / "run") in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert run(f"--epochs 1 --run-dir {tmp_path}/run") == 0
+
+
+def test_a_message_names_options_that_exist():
+    message = with_options("pass trainable_encoder=True, or omit encoder_learning_rate", PARSER.parse_args(["train"]))
+    assert message == "pass --trainable-encoder, or omit --encoder-learning-rate"
 
 
 def test_ctrl_c_while_pytorch_loads_ends_without_a_traceback(tmp_path):

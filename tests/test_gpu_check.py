@@ -61,6 +61,13 @@ def test_a_part_that_fails_or_hangs_does_not_lose_the_others(tmp_path):
     assert "| good | passed" in report and "\n42\n" in report
 
 
+def test_an_earlier_check_is_kept_aside_because_its_runs_would_be_resumed(tmp_path):
+    out = tmp_path / "check"
+    for words in ("first", "second"):
+        assert gpu_check.check([Part(words, 1, ("-c", "print()"))], 1, out)
+    assert "second" in (out / "report.md").read_text() and "first" in (tmp_path / "check_old1/report.md").read_text()
+
+
 def test_of_a_progress_bar_the_report_shows_the_last_state(tmp_path):
     code = "print('10 %', '99 %', '100 %', sep=chr(13)); print('done')"
     assert gpu_check.run(Part("bar", 1, ("-c", code)), 60, tmp_path / "bar.log").output == "100 %\ndone"

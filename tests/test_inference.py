@@ -328,6 +328,16 @@ def test_a_bad_photo_changes_the_exit_status_and_does_not_stop_the_others(photo,
     assert (tmp_path / "again" / "a_sheet.png").exists()
 
 
+def test_a_file_that_predict_did_not_make_is_never_overwritten(photo, tmp_path, capsys, predict):
+    mine = tmp_path / f"{photo.stem}_sheet.png"
+    Image.new("RGB", (8, 8)).save(mine)
+    before = mine.read_bytes()
+    assert predict(photo, out=tmp_path) == 2
+    assert mine.name in capsys.readouterr().err and mine.read_bytes() == before
+    mine.unlink()
+    assert predict(photo, out=tmp_path) == predict(photo, out=tmp_path) == 0  # its own results are replaced
+
+
 def test_depth_in_metres_needs_focal_length_and_baseline(photo, tmp_path, capsys, predict):
     for half in (["--ply"], ["--baseline-m", 0.5]):
         assert predict(photo, *half) == 2

@@ -142,6 +142,9 @@ def test_without_an_address_it_is_that_of_gits_origin_and_a_readme_needs_no_badg
     assert {path.stem for path in set_repository(root=copy_of_texts)} == {script.stem for script in SCRIPTS}
     assert '"https://github.com/ada/depth"' in (copy_of_texts / "notebooks" / SCRIPTS[0].name).read_text()
     assert set_repository(root=copy_of_texts) == []
+    first = copy_of_texts / "notebooks" / SCRIPTS[0].name
+    first.write_text((ROOT / "notebooks" / SCRIPTS[0].name).read_text())  # as after a merge of the original
+    assert set_repository(root=copy_of_texts) == [first]
 
 
 @pytest.mark.parametrize("address", ["git@gitlab.com:ada/depth", "ada"])

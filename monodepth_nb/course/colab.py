@@ -23,10 +23,10 @@ def set_repository(address: str | None = None, root: Path = ROOT) -> list[Path]:
         raise ValueError(f"{address!r} is not an address like https://github.com/you/name")
     paths = root / "README.md", *sorted((root / "notebooks").glob("0*.*"))
     texts = {path: path.read_text(encoding="utf-8") for path in paths}
-    old = next((badge[1] for badge in map(BADGE.search, texts.values()) if badge), match[1])
-    changed = [path for path, text in texts.items() if old in text and old != match[1]]
+    olds = {path: badge[1] for path, text in texts.items() if (badge := BADGE.search(text))}  # each file's own
+    changed = [path for path, old in olds.items() if old != match[1]]
     for path in changed:
-        path.write_text(texts[path].replace(old, match[1]), encoding="utf-8")
+        path.write_text(texts[path].replace(olds[path], match[1]), encoding="utf-8")
     return changed
 
 

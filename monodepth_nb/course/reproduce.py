@@ -4,6 +4,7 @@ Leaves under build/: executed copies (.ipynb and .html), figures, one table of r
 look at (index.html).
 """
 
+import asyncio
 import html
 import json
 import os
@@ -24,9 +25,12 @@ from tqdm import tqdm
 from monodepth_nb.course import ROOT
 from monodepth_nb.course.profiles import Profile, choose_profile
 from monodepth_nb.course.results import BUILD, NOTEBOOKS, code_behind, load_results, save
+from monodepth_nb.data.download import build_folder, data_folder
+from monodepth_nb.inference import read_photo
 
 # The figures that the report shows; the others are in the notebooks.
 HIGHLIGHTS = ("sharpening", "what_if", "loss_against_error", "street_1", "what_it_looks_at", "arms")
+STOPPED = "_async_cleanup_kernel_future"  # what nbclient sets when Ctrl-C has reached it
 WIDGET = "application/vnd.jupyter.widget-view+json"
 HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>monodepth_nb: results</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -47,9 +51,13 @@ def reproduce(numbers: list[str], commit: bool = False) -> None:
     profile, started = choose_profile(), time.perf_counter()
     if not NOTEBOOKS.is_dir():
         raise ValueError(f"{NOTEBOOKS} does not exist: clone the repository, and run this command in it")
-    scripts = [p for p in sorted(NOTEBOOKS.glob("0*.py")) if not numbers or p.name[:2] in numbers]
-    if not scripts:
-        raise ValueError(f"no notebook of {NOTEBOOKS} is called {', '.join(numbers)}")
+    if photo := os.environ.get("MONODEPTH_PHOTO"):
+        read_photo(photo)  # a wrong path should be reported now, not at the end of a notebook
+    scripts = sorted(NOTEBOOKS.glob("0*.py"))
+    known = [p.name[:2] for p in scripts]
+    if unknown := [number for number in numbers if number not in known]:
+        raise ValueError(f"no notebook of {NOTEBOOKS} is called {', '.join(unknown)}; known: {', '.join(known)}")
+    scripts = [p for p in scripts if not numbers or p.name[:2] in numbers]
     while not numbers and scripts and is_done(scripts[0], profile, commit):
         name = scripts.pop(0).stem
         print(f"{name} is up to date; to run it again: python -m monodepth_nb reproduce {name[:2]}")
@@ -68,8 +76,10 @@ def reproduce(numbers: list[str], commit: bool = False) -> None:
 
 
 def make_absolute() -> None:
-    """Make the paths in the environment absolute, because kernels run in notebooks/."""
-    for name in ("MONODEPTH_BUILD", "MONODEPTH_DATA", "MONODEPTH_PHOTO", "MONODEPTH_STEREO"):
+    """Give the kernels, which run in notebooks/, this process's folders and paths, all absolute."""
+    for name, folder in (("MONODEPTH_BUILD", build_folder()), ("MONODEPTH_DATA", data_folder())):
+        os.environ[name] = str(folder.absolute())  # also the default: outside of a checkout, the kernels' is another
+    for name in ("MONODEPTH_PHOTO", "MONODEPTH_STEREO"):
         if os.environ.get(name, "") not in ("", "streets", "kitti2015"):
             os.environ[name] = str(Path(os.environ[name]).absolute())
 
@@ -101,7 +111,12 @@ def execute(path: Path, profile: Profile) -> nbformat.NotebookNode:
     client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": path.parent}})
     with tqdm(total=sum(cell.cell_type == "code" for cell in notebook.cells), desc=path.stem, unit="cell") as bar:
         client.on_cell_executed = lambda **_: bar.update()
-        client.execute()
+        try:
+            client.execute()
+        except BaseException as error:  # nbclient ends its kernel at Ctrl-C, and fails in one of several ways
+            if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)) or hasattr(client, STOPPED):
+                raise KeyboardInterrupt(f"in {path.name}; the same command runs it again") from None
+            raise
     return cleaned(notebook)
 
 
@@ -143,7 +158,7 @@ def write_page(profile: Profile, minutes: float) -> Path:
     tables = {"Results": groups.agg(["mean", "min", "max", "count"]).reset_index()}
     if (folder / "verdicts.csv").is_file() and not stale:
         tables = {"Verdicts": pd.read_csv(folder / "verdicts.csv").fillna("")} | tables
-    provenance = f"{profile.label('all notebooks')}; {time.strftime('%Y-%m-%d')}; {minutes:.0f} min in total"
+    provenance = f"{profile.label('all notebooks')}; {time.strftime('%Y-%m-%d')}; the last run took {minutes:.0f} min"
     parts = [HEAD, html.escape(provenance), "<h2>Notebooks</h2>"]
     for name in sorted(p.stem for p in folder.glob("*.html")):
         note = " (run with other code than there is now)" if name in stale else ""

@@ -56,7 +56,7 @@ def build_folder() -> Path:
 def folder_of(variable: str, name: str) -> Path:
     """What the environment variable says, else `name` in the checkout that one stands in, else in the user's cache."""
     if chosen := os.environ.get(variable):
-        return Path(chosen)
+        return Path(chosen).expanduser()
     if root := checkout():
         return root / name
     from platformdirs import user_cache_path  # a checkout does without

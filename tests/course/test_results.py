@@ -133,6 +133,13 @@ def test_notebooks_run_in_their_folder_and_profile_and_a_failing_cell_stops_them
         reproduce.execute(script, SMOKE)
 
 
+def test_a_wrong_photo_is_reported_before_any_notebook_runs(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(reproduce, "execute", lambda *_: pytest.fail("a notebook ran"))
+    monkeypatch.setenv("MONODEPTH_PHOTO", str(tmp_path / "missing.jpg"))
+    assert main(["reproduce", "02"]) == 2
+    assert "missing.jpg" in capsys.readouterr().err
+
+
 def test_without_the_repository_its_notebooks_are_missed_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "NOTEBOOKS", tmp_path / "notebooks")
     with pytest.raises(ValueError, match="clone the repository"):
@@ -143,9 +150,12 @@ def test_relative_folders_mean_the_same_to_notebooks_which_run_elsewhere(tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MONODEPTH_BUILD", "out")
     monkeypatch.setenv("MONODEPTH_STEREO", "streets")
-    assert main(["reproduce", "none"]) == 2
-    assert "none" in capsys.readouterr().err
+    monkeypatch.delenv("MONODEPTH_DATA", raising=False)
+    assert main(["reproduce", "none", "01"]) == 2
+    error = capsys.readouterr().err
+    assert "none" in error and "05" in error
     assert os.environ["MONODEPTH_BUILD"] == str(tmp_path / "out") and os.environ["MONODEPTH_STEREO"] == "streets"
+    assert Path(os.environ["MONODEPTH_DATA"]).is_absolute()  # else the kernels would choose a folder of their own
 
 
 @pytest.mark.parametrize("options", [[], ["--commit"]])
