@@ -21,7 +21,7 @@ class Profile:
     what_if_epochs: int  # of the small what-if experiments
     paint_scenes: int  # at most, each overfitted by itself
     study_epochs: int  # of the studies with a frozen encoder, which have their own numbers of seeds
-    study_seeds: int  # of 03
+    study_seeds: int  # of 03, and of the single pair in 05
     pretraining_seeds: int  # of 02: pretrained against random encoder
     # 04 full data set, 05 semantic extension
     train_scenes: int  # rendered streets to train on, where KITTI is not used
@@ -34,7 +34,7 @@ class Profile:
     full_width: float  # multiplies the channel counts of the decoder on the pretrained encoder
     full_encoder_rate: float | None  # learning rate of that encoder; None: frozen, as in the course project
     segmenter_epochs: int
-    semantic_single_epochs: int
+    semantic_single_epochs: int  # on one pair
     semantic_pairs: int  # of the full set, the most that each arm and seed of 05 trains on
     semantic_full_epochs: int
     encoder: str = "imagenet"  # the pretrained encoder of 02-05
@@ -63,7 +63,7 @@ PROFILES = {
         train_scenes=800, test_scenes=24, batch_size=4, full_epochs=14, scratch_epochs=5, full_learning_rate=1e-3,
         full_schedule="cosine", full_width=0.25, full_encoder_rate=3e-4,
         segmenter_epochs=2,
-        semantic_single_epochs=80, semantic_pairs=160, semantic_full_epochs=8, encoder="lite0",
+        semantic_single_epochs=200, semantic_pairs=160, semantic_full_epochs=8, encoder="lite0",
     ),
     # Seconds, for continuous integration: every line runs, the numbers mean nothing.
     "smoke": Profile(
@@ -77,7 +77,8 @@ PROFILES = {
 # What is stored and shown: the experiments of `demo`, large enough to decide their questions. Hours.
 PROFILES["long"] = replace(
     PROFILES["demo"], name="long", seeds=5, what_if_epochs=300, paint_scenes=96, study_epochs=1000, study_seeds=10,
-    pretraining_seeds=20, test_scenes=96, full_epochs=28, scratch_epochs=10, segmenter_epochs=3, semantic_pairs=500,
+    pretraining_seeds=20, test_scenes=96, full_epochs=28, scratch_epochs=10, segmenter_epochs=3,
+    semantic_single_epochs=400, semantic_pairs=500,
 )  # fmt: skip
 
 

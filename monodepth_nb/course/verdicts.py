@@ -166,7 +166,8 @@ def full_set_generalises(r: pd.DataFrame):
 def semantics_help(r: pd.DataFrame, control: str):
     """Frozen semantic features against others in the same trunk; they count only if they tell the scenes apart."""
     found = arms_apart(r, "features, semantic", f"features, {control}", "abs_rel")
-    evidence, limits = f"against {control} features: {found.text('abs_rel')}", "the segmenter has also seen streets"
+    evidence = f"against {control} features: {found.text('abs_rel')}"
+    limits = "the segmenter has seen classes and street pictures; which of them helps is not separated"
     baseline = mean(r, "features, pixel mean", "abs_rel")
     if mean(r, "features, ImageNet", "abs_rel") > 0.9 * baseline:
         return f"{UNDECIDED} (train longer)", evidence, f"ImageNet does not beat the pixel mean {baseline:.3f} by 10 %"
