@@ -9,6 +9,7 @@ if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, end
 
     HANDLER = signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import math
 import sys
 import warnings
 from contextlib import nullcontext
@@ -124,8 +125,7 @@ def train(args) -> None:
             )  # fmt: skip
             if first:
                 write_run_figures(args.run_dir, model, history, recipe.data, data.test)
-        if first:
-            print(history.iloc[-1].to_string(float_format="%.4g"))
+                print(history.iloc[-1].to_string(float_format="%.4g"))
 
 
 def network_of(args) -> torch.nn.Module:
@@ -137,8 +137,8 @@ def network_of(args) -> torch.nn.Module:
         return model
     if args.encoder == "scratch" and args.trainable_encoder:
         raise ValueError("--trainable-encoder fine-tunes a pretrained encoder: pass one, such as --encoder lite0")
-    if not 0 < args.width < float("inf"):
-        raise ValueError(f"--width is {args.width}; it must be a number larger than 0")
+    if not math.isfinite(args.width):
+        raise ValueError(f"--width is {args.width}; it must be a finite number")
     check_size(torch.empty(1, 3, *args.size))
     names = ("encoder", "width", "upsampling", "trainable_encoder", "weights", "edges")
     return DispResNet(**{name: getattr(args, name) for name in names})

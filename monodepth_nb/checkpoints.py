@@ -213,7 +213,7 @@ def load_weights(model: nn.Module, state: dict, path: Path) -> None:
 
 
 def arguments_of(model: nn.Module) -> dict | None:
-    """Of its constructor; NumPy's numbers as Python's, because `load` refuses a checkpoint that holds them."""
+    """The arguments of its constructor, with Python's numbers instead of NumPy's, which `load` would refuse."""
     arguments = getattr(model, "arguments", None)
     return arguments and {k: v.item() if isinstance(v, np.generic) else v for k, v in arguments.items()}
 

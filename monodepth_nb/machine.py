@@ -66,7 +66,7 @@ def autocast(device_type: str, dtype: torch.dtype = torch.float32):
     if device_type == "meta":  # shapes without numbers
         return nullcontext()
     on = dtype != torch.float32
-    # Switched off, the format is not used, but torch 2.6 warns of float32 on MPS.
+    # A disabled autocast ignores the format, but torch 2.6 warns of float32 on MPS.
     return torch.autocast(device_type, dtype if on else torch.float16, enabled=on)
 
 

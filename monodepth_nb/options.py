@@ -8,7 +8,7 @@ from typing import get_args
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        """One line, not thirty of usage."""
+        """Print one line instead of the whole usage."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 

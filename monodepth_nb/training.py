@@ -243,7 +243,8 @@ def fit(
         with machine.first_process_first():  # it may move another run aside
             history = run.resume(on_mismatch)
         if len(set(machine.gathered_from_processes(len(history)))) > 1:  # they would average different networks
-            raise checkpoints.CheckpointError(f"{run_dir} differs between the machines: pass a folder that all share")
+            problem = f"the runs in {run_dir} differ between the machines"
+            raise checkpoints.CheckpointError(f"{problem}: pass a folder that they share")
         run = run.start() if first else None
     done, collapsed = len(history), False
     if truth_data and done and config.scores(done) and "epe" not in history[-1]:  # interrupted before its scores

@@ -123,7 +123,7 @@ print("encoder:", encoder if encoder == profile.encoder else f"fell back to {enc
 # 2. C4 says that at the end its map is worse. There are two ways to test that. *After equally many steps*: which map
 #    is worse? *At equal loss*, somewhere along the run: does the higher rate have the worse map? If it only got ahead
 #    on the same path, there is no difference at equal loss.
-# 3. At 1e-2 the steps are so large that the network is driven into saturation; one run shows what its map looks like.
+# 3. At 1e-2 the steps are so large that the map saturates; one run shows what that looks like.
 #
 # Adam moves each weight by about the learning rate per step, whatever the gradient's size. So in all it travels at most
 # about rate times steps. With a low rate, the steps may be too few to arrive.
@@ -268,7 +268,8 @@ title = f"Map by learning rate, {profile.study_epochs} steps"
 record.figure("maps", figures.map_grid(pair.left, maps, truth_px, label, title))
 
 # %% [markdown]
-# If the map of 1e-2 is nearly one constant, its weights have left the region in which pictures make a difference.
+# A saturated map would be 0 or 0.3 of the width everywhere, the limits of disparity. If the map of 1e-2 is flat at
+# another value, hypothesis 3 is wrong, and yet the network no longer looks at the picture.
 #
 # ## The verdict on C4
 # Its two halves are judged apart, after equally many steps and seed by seed: the same seed starts both rates from

@@ -25,7 +25,7 @@
 #
 # **You need** notebook 02 (the loss) and notebook 04 (unseen streets, AbsRel, the pixel mean).
 #
-# **Running time.** `smoke` takes seconds, `demo` about 9 minutes on two CPU cores, `long` about an hour of one core,
+# **Running time.** `smoke` takes seconds, `demo` about 9 minutes on two CPU cores, `long` about 70 minutes of one core,
 # `paper` about 1.5 hours on a T4 (an estimate).
 
 # %% cellView="form" jupyter={"source_hidden": true} tags=["setup"]
@@ -286,7 +286,7 @@ print_verdicts(record, "C6a", "C6b")
 # %% [markdown]
 # C6a compares with random features. Its gain may come from ImageNet's pictures, from street pictures or from classes.
 # C6b compares with ImageNet's features. It leaves two explanations: the classes, or the street pictures that the
-# segmenter was trained on. And a class that the segmenter hardly finds (see its IoU above) cannot gain from it.
+# segmenter was trained on. A class that the segmenter hardly finds (see its IoU above) is unlikely to gain from it.
 #
 # ## The rigged comparison
 # The course project compared its semantic network with a "pretrained" one. Three bugs decided the outcome:

@@ -76,9 +76,9 @@ def reproduce(numbers: list[str], commit: bool = False) -> None:
 
 
 def make_absolute() -> None:
-    """Give the kernels, which run in notebooks/, this process's folders and paths, all absolute."""
+    """Make the paths in the environment absolute, because the kernels run in notebooks/."""
     for name, folder in (("MONODEPTH_BUILD", build_folder()), ("MONODEPTH_DATA", data_folder())):
-        os.environ[name] = str(folder.absolute())  # also the default: outside of a checkout, the kernels' is another
+        os.environ[name] = str(folder.absolute())  # else kernels would use other defaults outside of a checkout
     for name in ("MONODEPTH_PHOTO", "MONODEPTH_STEREO"):
         if os.environ.get(name, "") not in ("", "streets", "kitti2015"):
             os.environ[name] = str(Path(os.environ[name]).absolute())

@@ -195,7 +195,7 @@ def split_by_scene(dataset: KittiStereo, validation: float = 0.2) -> tuple[Subse
     if (cut := next(apart, None)) is None:
         cut = nearest[0]
         beside = dataset.names[blocks[cut][0]]
-        warnings.warn(f"no cut separates places: {beside} is held out beside a pair like it", stacklevel=2)
+        warnings.warn(f"{beside} is held out although a training pair shows the same place", stacklevel=2)
     train, held_out = ([i for block in part for i in block] for part in (blocks[:cut], blocks[cut:]))
     count = len(train)
     while recording and 1 < len(train) > count - len(dataset) / 10 and show_same_place(dataset, train[-1], held_out[0]):
