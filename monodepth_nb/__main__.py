@@ -63,7 +63,6 @@ SCENES = (
     option("--scenes", type=positive, default=200, help="number of streets to render"),
     option("--size", default=[256, 512], **SIZE),
     option("--streets-seed", type=not_negative, default=0, help="random seed of the rendered streets"),
-    option("--varied", action="store_true", help="render less tidy streets, for networks that shall see real ones"),
 )
 
 

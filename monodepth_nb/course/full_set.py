@@ -111,7 +111,7 @@ def warn_of_aspect(pictures: tuple[int, int], size: tuple[int, int]) -> None:
 
 
 def streets_of(args, count: int, seed: int) -> Path:
-    root = street_root(args.size, count, seed, Path(args.data_root or data_folder()), args.varied)
+    root = street_root(args.size, count, seed, Path(args.data_root or data_folder()))
     print(root)
     return root
 

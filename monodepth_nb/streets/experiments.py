@@ -58,8 +58,7 @@ def _without_cars(seed):
 def _add_moved_car(street, seed, distance_m, lift_m, scale):
     """`add_car` with its boxes scaled and moved."""
     boxes = []
-    own = {name: getattr(street, name) for name in ("place", "varied", "rough")}
-    maker = SimpleNamespace(rng=np.random.default_rng(seed), **own)
+    maker = SimpleNamespace(rng=np.random.default_rng(seed), place=street.place)
     maker.pick = lambda colours: Street.pick(maker, colours)
     maker.box = lambda centre, half, *shape, **look: boxes.append((np.array(centre), np.array(half), shape, look))
     add_car(maker, street.pose[1][0], distance_m, oncoming=False)

@@ -34,12 +34,11 @@ def paint_ground(street, face, x, z, foot_x, foot_z):
     plain = street.pavement[:, None]
     colour = _mix(plain, np.where(lawn, street.grass[:, None], 0.8 * plain), verge)
     colour = _mix(colour, 1.6 * plain, band(away, kerb, kerb + 0.17, foot_x))  # the kerb
-    colour = _mix(colour, street.asphalt, road) * (1 + street.stain * stain)
+    colour = _mix(colour, street.asphalt, road) * (1 + 0.12 * stain)
     colour = _mix(colour, (0.65, 0.65, 0.62), paint * np.clip(0.85 + 0.15 * stain, 0, 1))
     road, lawn = road > 0.5, (verge > 0.5) & lawn
     puddle = np.clip((stain - street.wet) * 3, 0, 1) * road
-    look = dict(colour=colour * (1 - 0.5 * puddle), paint=paint, gloss=puddle)
-    look["contrast"] = np.where(lawn, 0.8, 0.35 * street.rough)
+    look = dict(colour=colour * (1 - 0.5 * puddle), paint=paint, gloss=puddle, contrast=np.where(lawn, 0.8, 0.35))
     look["tile"] = np.where(road, GRAIN, np.where(lawn, LEAVES, street.paving))
     return look | dict(label=np.where(road, ROAD, np.where(lawn, VEGETATION, SIDEWALK)))
 
@@ -60,8 +59,7 @@ def paint_cabin(street, face, s, t, foot_s, foot_t):
     half, tall = street.faces["half"][face].T
     glass = band(np.abs(s), -9, half - 0.12, foot_s) * band(t, 0.1, 2 * tall - 0.1, foot_t)
     glass *= street.faces["facing"][face] != TOP
-    body, window = (street.faces[name][face].T for name in ("colour", "glass"))
-    return dict(colour=_mix(body, window, glass), gloss=np.maximum(0.12, 0.5 * glass))
+    return dict(colour=_mix(street.faces["colour"][face].T, GREYS[0], glass), gloss=np.maximum(0.12, 0.5 * glass))
 
 
 def paint_body(street, face, s, t, foot_s, foot_t):

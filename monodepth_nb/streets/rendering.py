@@ -21,32 +21,22 @@ from monodepth_nb.identity import changed_code, code_of, move_aside
 from monodepth_nb.streets.paint import radiance
 from monodepth_nb.streets.raycast import Camera, cast, shadow_map
 from monodepth_nb.streets.scene import Street, add_horizon, add_side
-from monodepth_nb.streets.variety import add_variety, vary
 
 BASELINE_M = 0.5327  # as calibrated; a road of the unlabelled pairs then has the slope that matching finds in them
 FOCAL = 721.5377 / 375, 721.5377 / 1242  # KITTI's focal length as a fraction of image (height, width)
 CENTRE = 172.854 / 375, 609.5593 / 1242  # its principal point, likewise
 
 
-def build_street(seed, varied=False):
-    """A random street with its light and the pose of the left camera: `street.pose`, its direction and place.
-
-    seed:   an integer or a tuple of integers
-    varied: see `variety`
-    """
+def build_street(seed):
+    """A random street with its light and the pose of the left camera; `seed` is an integer or a tuple of integers."""
     rng = np.random.default_rng(seed)
     street = Street(rng)
-    if varied:
-        vary(street)
     for side in (-1, 1):
         add_side(street, side)
-    if varied:
-        add_variety(street)
     add_horizon(street)
     yaw, pitch = rng.normal(0, 0.1 if rng.random() < 0.15 else 0.02), rng.normal(0, 0.008)
     lateral = (rng.integers(street.lanes) + 0.5) * street.lane_width + rng.normal(0, 0.25)
-    height, lift = (1.67, 0.0016) if varied else (1.65, 0.0)  # varied: as the real pairs' (docs/results.md)
-    street.pose = (np.sin(yaw), np.sin(pitch) + lift, np.cos(yaw)), (lateral, rng.normal(height, 0.03), 0.0)
+    street.pose = (np.sin(yaw), np.sin(pitch), np.cos(yaw)), (lateral, rng.normal(1.65, 0.03), 0.0)  # forward, origin
     complete(street)
     return street
 
@@ -103,12 +93,11 @@ def look_ahead(street, size):
     return camera, gain, _develop(image, gain, street.gamma, 1), *maps
 
 
-def render_scene(seed, size=(256, 512), varied=False):
+def render_scene(seed, size=(256, 512)):
     """One street seen by two cameras 0.5327 m apart, with exact ground truth.
 
     seed:    as of `build_street`; the same seed gives the same scene
     size:    (height, width) in pixels, at least 16 each; KITTI's field of view is kept
-    varied:  see `variety`
     returns: dict of arrays (H, W): `left`, `right` (uint8, H, W, 3); `disparity_px`, `disparity_right_px` (float32,
              NaN = sky); of the left view `visible` (bool: in the right view too), `classes` (uint8, index into
              CLASSES), `lane_paint` and `shiny` (bool); `focal_px` (horizontal), `baseline_m`, and `right_tone`, the
@@ -116,7 +105,7 @@ def render_scene(seed, size=(256, 512), varied=False):
     """
     if len(size) != 2 or min(size) < 16:
         raise ValueError(f"size is {size}; give (height, width), at least 16 pixels each")
-    street = build_street(seed, varied)
+    street = build_street(seed)
     camera, gain, left, inverse, classes, paint, gloss = look_ahead(street, size)
     right, inverse_right, *_ = _view(street, camera.moved_right(BASELINE_M), size)
     scale, none = np.float32(camera.focal[1] * BASELINE_M), np.float32(np.nan)
@@ -146,9 +135,9 @@ def calibration(size):
     return "P_rect_02: {}\nP_rect_03: {}\n".format(*rows)
 
 
-def _write_scene(training, size, seed, varied, number):
+def _write_scene(training, size, seed, number):
     """Render scene `number` and write its files."""
-    scene = render_scene((seed, number), size, varied)
+    scene = render_scene((seed, number), size)
     stored = (np.nan_to_num(scene[name]) * 256 + 0.5 for name in ("disparity_px", "disparity_right_px"))
     truth, truth_right = (np.uint16(np.where(values < 2**16, values, 0)) for values in stored)
     images = {"image_2": scene["left"], "image_3": scene["right"], "classes_2": scene["classes"]}
@@ -160,7 +149,7 @@ def _write_scene(training, size, seed, varied, number):
     (training / "calib_cam_to_cam" / f"{number:06d}.txt").write_text(calibration(size))
 
 
-def render_streets(root, count, size=(256, 512), seed=0, varied=False):
+def render_streets(root, count, size=(256, 512), seed=0):
     """Write `count` rendered pairs below `root` in KITTI's layout, unless they are there already; returns `root`.
 
     root/streets.json                the settings
@@ -176,7 +165,7 @@ def render_streets(root, count, size=(256, 512), seed=0, varied=False):
     aside and rendered anew. Raises ValueError if `root` holds something else.
     """
     root, size = Path(root), tuple(int(n) for n in size)
-    note = dict(count=int(count), size=list(size), seed=int(seed), varied=varied, code=code_of("streets.rendering"))
+    note = {"count": int(count), "size": list(size), "seed": int(seed), "code": code_of("streets.rendering")}
     if count < 1:
         raise ValueError(f"count is {count}; give the number of pairs to render, at least 1")
     if _holds(root, note):
@@ -199,8 +188,7 @@ def _render(root, note):
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
         finished = Path(temporary) / root.name
         (finished / "training" / "calib_cam_to_cam").mkdir(parents=True)
-        settings = tuple(note["size"]), note["seed"], note["varied"]
-        write = partial(_write_scene, finished / "training", *settings)
+        write = partial(_write_scene, finished / "training", tuple(note["size"]), note["seed"])
         # NumPy releases the interpreter lock in its loops.
         thread_map(write, range(note["count"]), max_workers=2, desc="rendering streets", unit="pair")
         (finished / "streets.json").write_text(json.dumps(note))
@@ -228,14 +216,13 @@ def _holds(root, note):
     found = json.loads(note_file.read_text()) if note_file.is_file() else "no rendered streets"
     if found == note:
         return True
-    wanted = {key: note[key] for key in ("count", "size", "seed", "varied")}
-    # Older versions knew no varied streets.
-    if not note_file.is_file() or any(found.get(key, False) != value for key, value in wanted.items()):
+    if not note_file.is_file() or any(found.get(key) != note[key] for key in ("count", "size", "seed")):
+        wanted = {key: note[key] for key in ("count", "size", "seed")}
         raise ValueError(f"{root} holds {found}, not {wanted}: name another folder, or empty this one")
     return False
 
 
-def street_root(size: tuple[int, int], count: int, seed: int, folder: Path | None = None, varied=False) -> Path:
+def street_root(size: tuple[int, int], count: int, seed: int, folder: Path | None = None) -> Path:
     """The folder, within `folder` or `data_folder`, of `count` streets, rendered if need be; named by the settings."""
-    name = f"{'varied_' * varied}streets_{size[0]}x{size[1]}_{count}_seed{seed}"
-    return render_streets((folder or data_folder()) / name, count, size, seed, varied)
+    name = f"streets_{size[0]}x{size[1]}_{count}_seed{seed}"
+    return render_streets((folder or data_folder()) / name, count, size, seed)

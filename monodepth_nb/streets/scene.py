@@ -9,7 +9,7 @@ CLASSES = ("road", "sidewalk", "building", "car", "pole", "vegetation", "person"
 ROAD, SIDEWALK, BUILDING, CAR, POLE, VEGETATION, PERSON, SKY = range(len(CLASSES))
 
 PLAIN, GROUND, FACADE, BODY, CABIN = range(5)  # how a surface is painted
-LOOK = dict(kind=PLAIN, label=0, colour=(0.5, 0.5, 0.5), tile=GRAIN, contrast=0.25, gloss=0.0, glass=(0.02, 0.02, 0.02))
+LOOK = dict(kind=PLAIN, label=0, colour=(0.5, 0.5, 0.5), tile=GRAIN, contrast=0.25, gloss=0.0)
 LOOK |= dict(scale=64.0, windows=(3.0, 1.2, 3.0, 1.6))  # texels per metre; metres: bay, its window, storey, its window
 
 # Linear RGB to choose from.
@@ -62,7 +62,6 @@ class Street(World):
         self.asphalt, self.pavement, self.grass = (self.pick(c) for c in (ASPHALTS, PAVEMENTS, GRASS))
         self.paving, self.lawn = rng.choice((GRAIN, STONES)), rng.random(2) < 0.6  # beyond the pavement: lawn or paved
         self.wet = rng.uniform(0.3, 1.3) if rng.random() < 0.35 else 9.0  # noise above this is a puddle or smooth tar
-        self.varied, self.rough, self.stain = False, 1.0, 0.12  # factor of contrast and deviation of tone, on the road
         self._draw_light(rng, overcast=rng.random() < 0.25)
         self.ground(label=SIDEWALK, kind=GROUND)
 
@@ -97,24 +96,18 @@ class Street(World):
         return np.array((self.road_x(z) + lateral, 0.0, z)), np.arctan(2 * self.bend * min(z, 90))
 
 
-def add_car(street, lateral, z, oncoming, turn=0.0):
-    """A saloon, estate, van or bus, turned by `turn` from the direction in which it would drive there."""
+def add_car(street, lateral, z, oncoming):
     rng, (at, yaw) = street.rng, street.place(lateral, z)
     _, *sizes = CARS[rng.choice(len(CARS), p=[car[0] for car in CARS])]
     width, length, bonnet, cabin, share, back, rake = np.array(sizes) * rng.uniform(0.93, 1.07, 7)
-    yaw += np.pi * oncoming + turn + rng.normal(0, 0.03)
+    yaw += np.pi * oncoming + rng.normal(0, 0.03)
     ahead, half, rear = np.array((np.sin(yaw), 0, np.cos(yaw))), bonnet / 2 - 0.11, rake * rng.uniform(0.4, 1)
-    look = dict(label=CAR, contrast=0.2 * street.rough, gloss=0.5, colour=street.pick(PAINTS))
+    look = dict(label=CAR, contrast=0.2, gloss=0.5, colour=street.pick(PAINTS))
     cuts = _both(0, 0.9, 1, 1.55) + _both(1, 0.35, 0, 1.22) + _both(0, -0.4, 1, 1.2)
     street.box(at + (0.22 + half) * UP, (width, half, length), yaw, cuts, kind=BODY, **look)
     cuts = [(0, rake, 1, 1.05), (0, rear, -1, 1.05), *_both(1, rake / 3, 0, 1.02)]
     middle = at + (bonnet + cabin / 2 - 0.03) * UP - back * length * ahead
-    look |= dict(kind=CABIN)
-    if street.varied:  # windows are anything from dark to a mirror of the sky, and some vans have none
-        mirror = rng.beta(0.5, 1)
-        look |= dict(glass=0.02 + mirror * 0.6 * np.minimum(street.haze, 1.2))
-        look["kind"] = PLAIN if share > 0.8 and rng.random() < 0.5 else CABIN
-    street.box(middle, (width - 0.05, cabin / 2 + 0.03, share * length), yaw, cuts, **look)
+    street.box(middle, (width - 0.05, cabin / 2 + 0.03, share * length), yaw, cuts, kind=CABIN, **look)
     for axle in (-0.63, 0.63):
         middle = at + 0.33 * UP + axle * length * ahead
         street.box(middle, (width + 0.02, 0.33, 0.33), yaw, WHEEL, label=CAR, colour=GREYS[0])

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monodepth_nb.course.full_set import follow_recipe, full_set, streets_of, training_data, unbiased, warn_of_aspect
+from monodepth_nb.course.full_set import follow_recipe, full_set, training_data, unbiased, warn_of_aspect
 from monodepth_nb.course.profiles import PROFILES
-from monodepth_nb.data.kitti import KittiStereo
 from monodepth_nb.data.matching import RenderedPairs
 
 SMOKE = PROFILES["smoke"]
@@ -34,19 +33,12 @@ def test_no_rendered_street_is_in_two_parts_and_the_baseline_is_of_the_training_
 
 
 def test_of_rendered_streets_the_few_pairs_recipe_learns_the_true_disparity_and_the_course_recipe_none():
-    options = dict(scenes=2, streets_seed=0, data_root=None, focal_px=None, baseline_m=None, rendered=0, varied=False)
+    options = dict(scenes=2, streets_seed=0, data_root=None, focal_px=None, baseline_m=None, rendered=0)
     flags = dict(no_validation=True, no_pair_check=False, no_augmentation=False)
     for recipe, learns_truth in (("few-pairs", True), ("course", False)):
         args = types.SimpleNamespace(data="streets", size=(64, 128), recipe=recipe, **options, **flags)
         pairs = follow_recipe(training_data(args), args)[0].data
         assert isinstance(pairs, RenderedPairs) == learns_truth == ("disparity" in pairs[0])
-
-
-def test_varied_streets_are_others_than_the_plain_ones_of_the_same_settings():
-    args = types.SimpleNamespace(size=(16, 32), data_root=None)
-    roots = [streets_of(types.SimpleNamespace(**vars(args), varied=varied), 2, seed=0) for varied in (False, True)]
-    plain, varied = (pictures(KittiStereo(root)) for root in roots)
-    assert not plain & varied
 
 
 @pytest.mark.parametrize("kind", ["noc", "occ"])

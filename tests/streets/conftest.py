@@ -4,15 +4,10 @@ import pytest
 from monodepth_nb.streets.rendering import render_scene, render_streets
 
 
-@pytest.fixture(scope="session", params=[False, True], ids=["plain", "varied"])
-def varied(request):
-    return request.param
-
-
 @pytest.fixture(scope="session")
-def scenes(varied):
+def scenes():
     """Six rendered scenes, stacked: {name: (6, ...)}."""
-    rendered = [render_scene((1, number), (64, 128), varied) for number in range(6)]
+    rendered = [render_scene((1, number), (64, 128)) for number in range(6)]
     return {name: np.stack([scene[name] for scene in rendered]) for name in rendered[0]}
 
 
