@@ -11,6 +11,7 @@ if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, end
 
 import math
 import sys
+import tempfile
 import warnings
 from contextlib import nullcontext
 from dataclasses import fields
@@ -71,10 +72,14 @@ def device_of(args) -> torch.device:
     if args.device is None:
         return choose_device()
     try:
-        return torch.zeros(1, device=args.device).device
+        probe = torch.zeros(1, device=args.device)
+        probe.item()  # "meta" has no numbers
+        return probe.device
     except (RuntimeError, AssertionError) as error:  # torch raises the latter if built without CUDA
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {args.device!r} cannot be used here ({reason}): pass cpu, or none") from error
+        raise ValueError(
+            f"device {args.device!r} cannot be used here ({reason}): pass cpu, or omit --device"
+        ) from error
 
 
 # ---- Training ----
@@ -85,17 +90,17 @@ def device_of(args) -> torch.device:
     option("--data", default="motorcycle", help="motorcycle, streets, kitti2015, or a folder of pairs"),
     *map(config_option, fields(TrainConfig)),
     *SCENES,
-    option("--rendered", type=not_negative, default=0, help="rendered streets to train on besides, with few-pairs"),
+    option("--rendered", type=not_negative, default=0, help="rendered streets to add; needs --recipe few-pairs"),
     option("--no-validation", action="store_true", help="train on all pairs and hold none out to choose or score with"),
     option("--no-pair-check", action="store_true", help="do not check whether the pairs are rectified stereo pairs"),
     option("--no-augmentation", action="store_true", help="do not augment the pairs"),
-    option("--start-from", metavar="CHECKPOINT", help="train this network further, with its own size and options"),
+    option("--start-from", metavar="CHECKPOINT", help="train this network further, as it is and at its own size"),
     option("--encoder", default="scratch", choices=ENCODERS, help="of the network; all but scratch are pretrained"),
     option("--width", type=float, default=1.0, help="factor of the network's channel counts"),
     option("--upsampling", default="nearest", choices=UPSAMPLINGS, help="in the decoder"),
     option("--edges", default="zeros", choices=EDGES, help="how the decoder's two finest levels pad"),
     option("--trainable-encoder", action="store_true", help="fine-tune a pretrained encoder; else it is frozen"),
-    option("--weights", default="imagenet", help="of a pretrained encoder: imagenet, random, or streets:FILE"),
+    option("--weights", default="imagenet", help="of a pretrained encoder: imagenet, random, coco or streets:FILE"),
     DEVICE,
     *CAMERA,
     option("--run-dir", default="runs/train", help="folder for checkpoints, history, scores and figures"),
@@ -115,7 +120,7 @@ def train(args) -> None:
             recipe, validation = follow_recipe(data, args)
         first = process_rank() == 0
         if first:
-            state = " (resumed)" if Path(args.run_dir, "last.pt").exists() else ""
+            state = " (it holds a checkpoint)" if Path(args.run_dir, "last.pt").exists() else ""
             print(f"device: {device}; training pairs: {len(recipe.data)}; run folder: {args.run_dir}{state}")
         with alone_in(Path(args.run_dir)) if first else nullcontext():
             history = fit(
@@ -130,8 +135,13 @@ def train(args) -> None:
 
 def network_of(args) -> torch.nn.Module:
     """The network that the options of `train` describe. With `--start-from`, sets `args.size` to the network's."""
+    names = ("encoder", "width", "upsampling", "trainable_encoder", "weights", "edges")
     if args.start_from:
-        model = load_model(args.start_from)
+        model, plain = load_model(args.start_from), PARSER.parse_args(["train"])
+        given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) != getattr(plain, name)]
+        given += ["--size"] if args.size not in (plain.size, list(model.size)) else []
+        if given:
+            raise ValueError(f"--start-from keeps the network and its size: omit {', '.join(given)}")
         args.size = list(model.size)
         model.started_from = short_hash(checkpoint_file(args.start_from).read_bytes())  # part of the run's identity
         return model
@@ -140,7 +150,6 @@ def network_of(args) -> torch.nn.Module:
     if not math.isfinite(args.width):
         raise ValueError(f"--width is {args.width}; it must be a finite number")
     check_size(torch.empty(1, 3, *args.size))
-    names = ("encoder", "width", "upsampling", "trainable_encoder", "weights", "edges")
     return DispResNet(**{name: getattr(args, name) for name in names})
 
 
@@ -166,7 +175,7 @@ def evaluate(args) -> None:
     network = load_network(path, device)
     size = tuple(network.size)
     scored = scored_scenes(args, size)
-    fair = unbiased(path, network, scored.names())
+    fair = unbiased(path, network, scored.names(), held_out=not args.all)
     if fair != path:
         path, network = fair, load_network(fair, device)
     baseline_m = training_baseline_m(network)
@@ -247,7 +256,8 @@ def train_segmenter(args) -> None:
     """Trains on four fifths of the scenes and scores on the rest."""
     from monodepth_nb.streets.segmenter import train_on_streets
 
-    Path(args.out).mkdir(parents=True, exist_ok=True)  # an error in it should come before the training
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=args.out).close()  # a folder that cannot be written is found before the training
     root = streets_of(args, args.scenes, args.streets_seed)
     table = train_on_streets(root, args.out, tuple(args.size), args.epochs, seed=args.seed)
     print("intersection over union on unseen scenes")

@@ -120,7 +120,10 @@ def against_reference(path: Path, device: torch.device, batch=8, size=(256, 512)
     path: Python file that defines `make_reference_step(batch_size, height, width, device)`, a function of no arguments
     that runs a training step, and `ReferenceNet()`, its network
     """
-    reference = runpy.run_path(str(path))
+    try:
+        reference = runpy.run_path(str(path))
+    except SyntaxError as error:
+        raise ValueError(f"{path} is not written in Python ({error}): see benchmark.against_reference") from error
     if missing := [name for name in ("make_reference_step", "ReferenceNet") if name not in reference]:
         raise ValueError(f"{path} does not define {' and '.join(missing)}: see benchmark.against_reference")
 

@@ -50,6 +50,8 @@ def write_whole(path: Path, write) -> None:
         temporary.unlink(missing_ok=True)  # it may fill the disk
         if isinstance(error, OSError) or "inline_container" in str(error):  # torch.save raises RuntimeError
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            if path.is_dir():
+                raise OSError(f"{path} is a folder: pass the name of a file") from error
             space = not isinstance(error, OSError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
             remedy = "free some space" if space and "ermission" not in reason else "allow this user to write"
             raise OSError(f"{path} cannot be written ({reason}): {remedy} there, or choose another folder") from error
@@ -139,7 +141,7 @@ class RunFolder:
         state = load(path)
         changes = "; ".join(differences(state["settings"], self.settings, len(state["history"])))
         if changes and on_mismatch == "refuse":
-            remedy = "pass another run_dir, or delete this one to start afresh"
+            remedy = f"pass the old settings or another run_dir, or delete {self.folder} to start afresh"
             raise CheckpointError(f"{self.folder} holds another run: {changes}: {remedy}")
         if changes:
             print(f"{self.folder}: {changes}: starting afresh; the old run is kept in {move_aside(self.folder)}")
@@ -177,6 +179,8 @@ def load(path: str | Path, mmap: bool = False) -> dict:
         raise FileNotFoundError(f"{path} does not exist: pass the last.pt or best.pt of a run folder")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except PermissionError:
+        raise
     except Exception as error:  # damaged files fail in many ways
         problem = f"{path} is damaged or no checkpoint of `train` ({type(error).__name__})"
         raise CheckpointError(f"{problem}: pass the last.pt or best.pt of a run folder") from error

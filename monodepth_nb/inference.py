@@ -52,7 +52,7 @@ def read_photo(path: str | Path) -> Photo:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: check its name")
-    with opened(path, remedy="convert it to a smaller PNG or JPEG") as image:  # one may claim to have gigabytes
+    with opened(path, remedy="save it again as PNG or JPEG, smaller if it is huge") as image:
         full_width, deep = image.size[image.getexif().get(ORIENTATION, 1) >= 5], deep_pixels(image)  # 5 to 8: turned
         if deep is not None:
             image = Image.fromarray((deep * (255 / white_value(path, deep))).round().astype(np.uint8))
@@ -136,7 +136,7 @@ def predict_photos(
         if photo.full_width > photo.picture.shape[1]:
             reduced.append(f"{path} from {photo.full_width} to {photo.picture.shape[1]} pixels of width")
     if reduced:
-        text = f"results have at most {MAX_SIDE} pixels a side; {len(reduced)} photos are larger and were reduced"
+        text = f"results have at most {MAX_SIDE} pixels a side; larger photos were reduced: {len(reduced)}"
         warnings.warn(f"{text}: {reduced[0]}{' ...' * (len(reduced) > 1)}", stacklevel=2)
     if clamped > len(photos) / 2:
         warn_of_clamp("these photos")

@@ -20,6 +20,8 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the default of an option, unless it is None or False: then the help text says what happens."""
 
     def _get_help_string(self, action):
+        if isinstance(action.default, list):
+            return f"{action.help} (default: {' '.join(map(str, action.default))})"
         return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 

@@ -205,7 +205,9 @@ def read_lite0() -> tuple[dict[str, Tensor], Path]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in many ways
-        raise WeightsUnavailable(f"{path} cannot be read ({error}): install {LITE0_PACKAGE} again") from error
+        raise WeightsUnavailable(
+            f"{path} is damaged ({type(error).__name__}): install {LITE0_PACKAGE} again"
+        ) from error
     named = {key.replace("._", ".").removeprefix("_"): t for key, t in tensors.items()}
     return {key: t for key, t in named.items() if key.startswith(("conv_stem.", "bn0.", "blocks."))}, path
 
@@ -218,7 +220,8 @@ def read_segmenter_trunk(name: str, path: Path) -> tuple[dict[str, Tensor], Path
     except FileNotFoundError:
         raise WeightsUnavailable(f"{path} does not exist: run `python -m monodepth_nb train-segmenter`") from None
     except Exception as error:
-        raise WeightsUnavailable(f"{path} was not written by a segmenter ({error}): train it again") from error
+        problem = f"{path} was not written by `train-segmenter` ({type(error).__name__})"
+        raise WeightsUnavailable(f"{problem}: pass another file") from error
     if trunk != name:
         raise ValueError(f"{path} holds a {trunk}, not a {name}: pass the trunk or encoder that is a {trunk}")
     return tensors, path

@@ -48,16 +48,16 @@
 #
 # | bug | mistake | here |
 # |---|---|---|
-# | 1 | the pretrained encoder was re-initialised, then frozen: random features | compared with its file; in 02, 05 |
+# | 1 | the pretrained encoder was re-initialised, then frozen: random | compared with its file; tried in 02 and 05 |
 # | 2 | pictures of 0-255 in a loss made for 0-1 | the loss refuses them; tried in 02 |
-# | 3 | left-right consistency weighted 0.01 instead of 1 | 1; tried in 02 |
-# | 4 | trained one semantic network and showed another, untrained one | `train_arm` of 05 returns its network |
+# | 3 | left-right consistency weighted 0.01 instead of 1 | weight 1; tried in 02 |
+# | 4 | trained one semantic network and showed another, untrained one | `train_arm` returns its network; tried in 05 |
 # | 5 | no metric, although the ground truth was in the same zip | every table has one, and a baseline |
 # | 6 | validation images were in the training set | split by scene and drive, below |
 # | 7 | augmentation written and never used | used in notebook 04 |
 # | 8 | mirrored without exchanging the views; also upside down | below, and tried in 02 |
 # | 9 | the segmentation network got 0-255 pictures, in training mode | normalised inside, always in eval mode |
-# | 10 | its baseline had lost its pretraining, so two things differed | controls that differ in one thing, 05 |
+# | 10 | its baseline had lost its pretraining, so two things differed | arms that differ in one thing; tried in 05 |
 # </details>
 #
 # How much each notebook does is its *profile*, chosen by the machine: `demo` on a CPU; `paper` on a GPU, with
@@ -490,8 +490,9 @@ for split, held_out in {"pictures drawn at random": by_picture, "every fifth blo
 # %% [markdown]
 # ### What a pixel is worth
 # Disparity falls with depth, so a pixel is worth little nearby and a lot far away. Differentiating the formula, one
-# pixel at depth $Z$ is worth about $Z^2 / (f b)$ metres. The table is for KITTI's camera at full size; *passes D1* is
-# the range of answers that D1 counts as right: off by less than 3 px, or by less than 5 % of the disparity.
+# pixel at depth $Z$ is worth about $Z^2 / (f b)$ metres. The table is for KITTI's camera at full size, with the paper's
+# baseline; *passes D1* is the range of answers that D1 counts as right: off by less than 3 px, or by less than 5 % of
+# the disparity.
 
 # %%
 focal_px, baseline_m = 721.5377, 0.54  # KITTI at 1242 px width, the paper's baseline

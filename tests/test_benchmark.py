@@ -123,3 +123,9 @@ def test_another_implementation_is_compared_by_step_prediction_and_memory(tmp_pa
     rows = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()[2:])
     assert 0 < float(rows["training step"]) < 1 and 0 < float(rows["prediction"]) < 1  # it does next to nothing
     assert rows["memory"] == "NaN"  # is measured on a GPU
+
+
+def test_a_reference_that_is_not_written_in_python_is_named(tmp_path, capsys):
+    (tmp_path / "README.md").write_text("This is no program.")
+    assert main(["benchmark", "--device", "cpu", "--reference", str(tmp_path / "README.md")]) == 2
+    assert "README.md" in capsys.readouterr().err

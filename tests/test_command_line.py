@@ -116,6 +116,7 @@ def test_a_run_whose_held_out_pairs_have_no_truth_is_not_scored(tmp_path, kitti_
     ("options", "message"),
     [
         ("--device gpu", "gpu"),
+        ("--device meta", "meta"),
         ("--size 100 200", "128 x 192"),
         ("--width -1", "-1"),
         ("--width nan", "nan"),
@@ -169,7 +170,7 @@ def test_the_few_pairs_recipe_trains_from_the_command_line_and_resumes_only_as_s
     assert len(set(first)) == 2  # what is rendered besides is not what is held out
     assert run(command) == 2
     error = capsys.readouterr().err
-    assert "recipe few-pairs" in error and "pass another --run-dir, or delete this one" in error
+    assert "recipe few-pairs" in error and "--run-dir" in error and f"delete {tmp_path}/run" in error
     assert run(f"{command} --rendered 2") == 2
     assert "--rendered" in capsys.readouterr().err
 
@@ -209,6 +210,9 @@ def test_a_trained_network_is_trained_further_at_its_size(tmp_path, kitti_folder
     capsys.readouterr()
     assert main([*further.split(), str(other)]) == 2  # another start is another run
     assert "started_from" in capsys.readouterr().err
+    for option in ("--width 0.5", "--size 64 128"):  # nothing that would be ignored is accepted
+        assert main([*further.split(), str(base), *option.split()]) == 2
+        assert option.split()[0] in capsys.readouterr().err
 
 
 def test_pairs_that_are_all_wrong_are_trained_on_only_if_asked_for(tmp_path, capsys):

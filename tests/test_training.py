@@ -572,6 +572,12 @@ def test_a_folder_that_must_not_be_written_to_is_not_called_full(tmp_path, error
     assert "space" not in str(caught.value)
 
 
+def test_a_folder_in_place_of_the_file_is_called_a_folder(tmp_path):
+    with pytest.raises(OSError, match=f"{tmp_path} is a folder"):
+        checkpoints.write_whole(tmp_path, lambda path: path.write_text("network"))
+    assert not list(tmp_path.parent.glob("*.part"))
+
+
 def test_a_score_that_fails_loses_no_training(tmp_path):
     class TornAtTheEnd(Dataset):
         def __len__(self):

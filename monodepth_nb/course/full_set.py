@@ -84,7 +84,10 @@ def training_data(args) -> FullSet:
             check_pairs(data, at_most=40)  # a user's own folder may hold views that are no pair
     if args.no_validation:
         return FullSet(PairCache(data, size), None, None, args.data)
-    train, validation = split_by_scene(data)
+    try:
+        train, validation = split_by_scene(data)
+    except ValueError as error:
+        raise ValueError(f"{error}, or pass --no-validation") from error
     test = next(iter(labelled(validation, size, args).values()), None)
     if test:
         test[0]  # an error in it should be reported now, not after the training
@@ -152,7 +155,8 @@ def scored_scenes(args, size: tuple[int, int]) -> Scored:
         raise ValueError(f"{error}, or pass --all") from error
     scenes = labelled(scored, size, args)
     if not scenes:
-        raise ValueError(f"{data.folder} has no ground truth of the scenes to score: add it or pass --all")
+        remedy = "add it" if args.all else "add it, or pass --all"
+        raise ValueError(f"{data.folder} has no ground truth of the scenes to score: {remedy}")
     print(next(iter(scenes.values())).dataset.camera_note())
     training = train and next(iter(labelled(train, size, args).values()), None)
     counts = ", ".join(f"{len(split)} with {kind} truth" for kind, split in scenes.items())
@@ -172,9 +176,16 @@ def labelled(split: Subset, size: tuple[int, int], args) -> dict[str, Subset]:
     return found
 
 
-def unbiased(path: Path, network, scored: set[str]) -> Path:
-    """The checkpoint to score: last.pt instead of a best.pt that was chosen on the `scored` pairs. Says so."""
-    chosen_on = scored & set(getattr(network, "settings", {}).get("validation") or ())
+def unbiased(path: Path, network, scored: set[str], held_out: bool) -> Path:
+    """The checkpoint to score: last.pt instead of a best.pt that was chosen on the `scored` pairs. Says so.
+
+    held_out: whether the scores will be said to be of held-out pairs; warns if the network held none out
+    """
+    settings = getattr(network, "settings", {})
+    if held_out and settings.get("validation", ()) is None:
+        problem = f"{path} was trained on all pairs of its data and held none out"
+        warnings.warn(f"{problem}: score it on other data, with --all, lest its scores be flattered", stacklevel=2)
+    chosen_on = scored & set(settings.get("validation") or ())
     if path.name != "best.pt" or not chosen_on:
         return path
     reason = f"{len(chosen_on)} of the {len(scored)} scored pairs, by name, were the validation pairs that chose {path}"

@@ -68,7 +68,7 @@ class KittiStereo(Dataset):
         self.pairs = find_pairs(Path(root), subset)
         self.folder, _, self.left, self.right = self.pairs
         if alone := [name for name in self.left if name not in self.right]:
-            problem = f"{len(alone)} left views have no right view of their name, such as {self.left[alone[0]]}"
+            problem = f"left views without a right view of their name: {len(alone)}, such as {self.left[alone[0]]}"
             raise FileNotFoundError(f"{problem}: add the right views, or remove the left ones")
         # Files by folder, then by name: the disparity, and the other maps of rendered streets.
         self.maps = {"disparity": self.labels(truth)} if truth else {}
@@ -188,7 +188,7 @@ def split_by_scene(dataset: KittiStereo, validation: float = 0.2) -> tuple[Subse
     if recording:
         blocks = [[index] for index in blocks[0]]
     if len(blocks) == 1:
-        raise ValueError(f"the one pair {dataset.names[0]} cannot be split: add pairs")
+        raise ValueError(f"the only pair, {dataset.names[0]!r}, cannot be split: add pairs")
     ends = np.cumsum([len(block) for block in blocks[:-1]])
     nearest = 1 + np.argsort(np.abs(ends - (1 - validation) * len(dataset)), kind="stable")
     apart = (cut for cut in nearest if recording or not show_same_place(dataset, blocks[cut - 1][-1], blocks[cut][0]))

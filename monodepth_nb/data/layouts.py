@@ -70,7 +70,7 @@ def find_pairs(root: Path, subset: str) -> Pairs:
                 return Pairs(folder, view_folder, unique(left), unique(right))
     raise FileNotFoundError(
         f"{root} has no {subset} pairs. Expected: image_2 and image_3, or left and right, with the same file names "
-        f"(all known layouts: data/layouts.py). Found: {listing(root / subset) or listing(root) or 'nothing'}. "
+        f"(all layouts: docs/using.md). Found: {listing(root / subset) or listing(root) or 'nothing'}. "
         "Rename them, pass the folder above them, or run `python -m monodepth_nb download kitti2015`"
     )
 

@@ -78,7 +78,7 @@ def check_pairs(dataset, at_most: int = 200) -> dict[str, list[str]]:
         remedy = "rectify or rename them, or, if they are right, skip this check (--no-pair-check)"
         raise ValueError(f"all {len(names)} pairs looked at are wrong, such as {lines[0]}. Remedy: {remedy}")
     if found:
-        warnings.warn(f"{len(found)} pairs look wrong:\n{listed(lines)}", stacklevel=2)
+        warnings.warn(f"pairs that look wrong: {len(found)}\n{listed(lines)}", stacklevel=2)
     return found
 
 
@@ -89,7 +89,7 @@ def check_files(dataset) -> None:
     """
     names = tqdm(dataset.names, desc="check files", leave=False, delay=2)
     if problems := [problem for name in names for problem in file_problems(dataset.left[name], dataset.right[name])]:
-        raise ValueError(f"{len(problems)} problems with files:\n{listed(problems)}")
+        raise ValueError(f"files with problems: {len(problems)}\n{listed(problems)}")
 
 
 def file_problems(*views: Path) -> list[str]:

@@ -63,12 +63,18 @@ def test_pairs_that_chose_the_best_weights_are_scored_with_the_last(tmp_path, ca
     best, last = tmp_path / "best.pt", tmp_path / "last.pt"
     network = types.SimpleNamespace(settings={"validation": ["b", "c"]})
     with pytest.warns(UserWarning, match=r"1 of the 2 .*best\.pt"):
-        assert unbiased(best, network, {"a", "b"}) == best  # there is no other
+        assert unbiased(best, network, {"a", "b"}, False) == best  # there is no other
     last.touch()
-    assert unbiased(best, network, {"a", "b"}) == last and "last.pt" in capsys.readouterr().out
-    assert unbiased(best, network, {"a"}) == best and unbiased(last, network, {"b"}) == last
-    assert unbiased(best, types.SimpleNamespace(settings={"validation": None}), {"b"}) == best
+    assert unbiased(best, network, {"a", "b"}, False) == last and "last.pt" in capsys.readouterr().out
+    assert unbiased(best, network, {"a"}, True) == best and unbiased(last, network, {"b"}, True) == last
     assert not capsys.readouterr().out
+
+
+def test_scores_are_not_called_those_of_held_out_pairs_without_a_warning_if_none_was_held_out(tmp_path):
+    last, network = tmp_path / "last.pt", types.SimpleNamespace(settings={"validation": None})
+    with pytest.warns(UserWarning, match="held none out"):
+        unbiased(last, network, {"a"}, held_out=True)
+    assert unbiased(last, network, {"a"}, held_out=False) == last  # of other data
 
 
 @pytest.mark.parametrize(("size", "warned"), [((512, 256), True), ((256, 512), False), ((256, 256), False)])
