@@ -24,7 +24,7 @@
 # never shown to the network. Then you take the method apart: which term matters, and what do the mistakes of the
 # course project cost?
 #
-# **You need** PyTorch, and from notebook 01: disparity, block matching, EPE.
+# **You need** PyTorch, and from notebook 01: disparity, semi-global matching, EPE, D1.
 #
 # **Running time.** `smoke` takes seconds, `demo` about 7 minutes on two CPU cores, `long` about two hours of one core,
 # `paper` about 15 minutes on a GPU (an estimate; it first downloads KITTI, 1.7 GB, unless notebook 01 has).
@@ -384,7 +384,7 @@ for step, disparity in maps.items():
     frames.append(figures.grid(panels, 2, f"After {step:,} steps, without a depth label", width=6))
 animation = record.folder / "figures" / f"{record.notebook}_sharpening.gif"
 figures.write_animation(animation, frames)
-print(f"an animation of it: {animation.name}, {animation.stat().st_size / 1e6:.1f} MB")  # the README shows it
+print(f"an animation of it: {animation.name}, {animation.stat().st_size / 1e6:.1f} MB")
 
 # %%
 kept = [
@@ -568,10 +568,10 @@ def arms_figure(runs, examples, title):
 record.figure("ablation", arms_figure(ablation, ablation_maps, "What each term of the loss is worth"))
 
 # %% [markdown]
-# Read the printed lines first, then the maps. A term with a tiny share of the loss may still matter, and one with a
-# large share may be replaceable. A term may even do harm at one place: at the border, consistency compares a map with
-# 0, which the arm *border instead of black* below removes. One pair does not show what the terms are worth on a full
-# set.
+# Read the printed lines first, then the maps. (*L1 only* changes two things: without SSIM, the appearance loss is
+# smaller, so the other terms weigh more.) A term with a tiny share of the loss may still matter, and one with a large
+# share may be replaceable. A term may even do harm: at the border, consistency compares a map with 0. The arm *border
+# instead of black* below removes this, and the black. One pair does not show what the terms are worth on a full set.
 #
 # ## What if? Bugs of the course project, and two choices of the paper
 # The wrong line beside the right one, in essence:
@@ -634,6 +634,7 @@ control = ablation[ablation["arm"] == "as it should be"]  # the same seeds
 what_if = pd.concat([control, what_if], ignore_index=True)
 for name in arms:
     print(compare(what_if, name, "as it should be", "epe"))
+print(compare(what_if, "Bug 8: mirrored only", "mirrored and exchanged", "epe"))
 
 # %%
 examples = {"as it should be": ablation_maps["as it should be"]} | examples
@@ -651,9 +652,10 @@ for largest in (1, 255):
 # The last two lines say what Bug 2 does: in 0-255 appearance is almost only L1, which has grown 255-fold. Consistency
 # has not grown, and smoothness has even shrunk, because its edge weights $e^{-|\partial I|}$ are near 0 there. So
 # "appearance is almost all of the loss" was partly the bug. Whether the *map* suffers, the comparison above says; where
-# it is undecided, the hypothesis is not confirmed. This is a short training on one pair; it does not show what a bug
-# costs on the full set. Nor does it show what augmentation is worth: a network that also sees the mirrored pair has
-# fewer steps for the pair that is scored.
+# it is undecided, the hypothesis is not confirmed. (*L1 only* of the ablation is no stand-in for this bug: there the
+# other terms weigh more than usual, here less.) This is a short training on one pair; it does not show what a bug costs
+# on the full set. Nor does it show what augmentation is worth: a network that also sees the mirrored pair has fewer
+# steps for the pair that is scored. So the last of the printed lines compares Bug 8 with *mirrored and exchanged*.
 #
 # ## Does ImageNet pretraining help on one pair? (claim C3, Bug 1)
 # The course project froze a ResNet-50 that it believed pretrained. Its initialisation had overwritten the weights:
@@ -692,15 +694,15 @@ title = f"Frozen features, {profile.study_epochs} steps, last seed"
 record.figure("encoders", figures.map_grid(pair.left, encoder_maps, truth_px, label, title))
 
 # %% [markdown]
-# A difference is that of two runs of one seed. The claim about the loss is supported if the whole interval lies above a
-# fall of 1 %, and contradicted if it lies below. *Supported* says that there is an effect, not that it is large:
-# compare it with the EPE of the maps. This is one pair, scored on itself: it says nothing about unseen pictures, where
-# pretraining may help more or less.
+# Each difference compares two runs with the same seed. The claim about the loss allows a fall of 1 %: it is supported
+# if the whole interval lies above that, and contradicted if it lies below. *Supported* says that there is an effect,
+# not that it is large: compare it with the EPE of the maps. This is one pair, scored on itself: it says nothing about
+# unseen pictures, where pretraining may help more or less.
 #
 # ## White paint on the road (claim C2)
 # "Detailed maps, but white lane paint is placed at a wrong depth, because smoothness is weak at image edges." The
-# motorcycle pair has no lane paint; rendered streets do, with a mask. Paint is not spread over the road like the rest
-# of it, and errors in pixels are larger nearby. So paint and plain road are compared **at equal distance**: group
+# motorcycle pair has no lane paint; rendered streets do, with a mask. Paint lies at other distances than the rest of
+# the road, and errors in pixels are larger nearby. So paint and plain road are compared **at equal distance**: group
 # both by their true disparity, rounded to whole pixels, and give each group the same weight in both means.
 #
 # **Hypothesis.** The claim may well be the wrong way round: white paint on grey asphalt is *texture*, and texture
@@ -744,10 +746,10 @@ if lanes:
     display(record.figure("paint", figures.grid(panels, 3, f"Paint on the road\n{profile.label(data.label)}", bars)))
 
 # %% [markdown]
-# Each scene is overfitted by itself, and the figure shows the last one. The claim is supported if the error on paint is
-# higher by more than 0.05 px, and contradicted if the whole interval lies below that. The hypothesis, that paint is
-# *better* than plain road, would need an interval wholly below zero. (The claim's other half, "detailed maps", is not
-# tested: these metrics do not measure detail.)
+# Each scene is overfitted by itself, and the figure shows the last one. The claim is supported if the whole interval
+# lies above 0.05 px, and contradicted if it lies below. The hypothesis, that paint is *better* than plain road, would
+# need an interval wholly below zero. (The claim's other half, "detailed maps", is not tested: these metrics do not
+# measure detail.)
 #
 # ## And a picture it has never seen?
 # The network has memorised one motorcycle. Show it a street. The constants to compare with cheat, because both have
@@ -779,9 +781,9 @@ record.add("unseen_street", data.label, **unseen_scores)
 print("AbsRel on the unseen street:", ", ".join(f"{name} {value:.2f}" for name, value in unseen_scores.items()))
 
 # %% [markdown]
-# A low AbsRel is no proof of depth here: the best constant shows what a map can score that ignores the picture. Look
-# at the map instead. Does it show the slope of the road, a kerb, a car, a house? This is one picture, and the motive
-# for notebook 04.
+# AbsRel is no proof of depth here: the best constant shows what a map can score that ignores the picture. Look at the
+# map instead. Does it show the slope of the road, a kerb, a car, a house? This is one picture, and the motive for
+# notebook 04.
 #
 # ## Your own photo
 # On Colab this asks for a file; elsewhere set `MONODEPTH_PHOTO=/path/to/photo.jpg` before starting Jupyter, or put
@@ -800,7 +802,7 @@ else:
 
 # %%
 epe = {name: scores["epe"] for name, scores in yardstick_scores.items()} | {"network": scratch["epe"]}
-print("EPE [px] without a label:", ", ".join(f"{name} {value:.1f}" for name, value in epe.items()))
+print("EPE [px]:", ", ".join(f"{name} {value:.1f}" for name, value in epe.items()))
 better = "better" if network_row["known"] < truth_row["known"] else "no better"
 print(f"The network's map rebuilds the known pixels {better} than the truth: ", end="")
 print(f"{network_row['known']:.3f} against {truth_row['known']:.3f}")
