@@ -11,7 +11,6 @@ if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, end
 
 import math
 import sys
-import tempfile
 import warnings
 from contextlib import nullcontext
 from dataclasses import fields
@@ -77,9 +76,7 @@ def device_of(args) -> torch.device:
         return probe.device
     except (RuntimeError, AssertionError) as error:  # torch raises the latter if built without CUDA
         reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device {args.device!r} cannot be used here ({reason}): pass cpu, or omit --device"
-        ) from error
+        raise ValueError(f"device {args.device!r} cannot be used ({reason}): pass cpu, or omit --device") from error
 
 
 # ---- Training ----
@@ -256,8 +253,7 @@ def train_segmenter(args) -> None:
     """Trains on four fifths of the scenes and scores on the rest."""
     from monodepth_nb.streets.segmenter import train_on_streets
 
-    Path(args.out).mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=args.out).close()  # a folder that cannot be written is found before the training
+    Path(args.out).mkdir(parents=True, exist_ok=True)  # an error in it should come before the training
     root = streets_of(args, args.scenes, args.streets_seed)
     table = train_on_streets(root, args.out, tuple(args.size), args.epochs, seed=args.seed)
     print("intersection over union on unseen scenes")
