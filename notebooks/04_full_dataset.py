@@ -135,9 +135,8 @@ print(f"{len(data.train)} training pairs, {len(data.validation)} validation pair
 # ## From the network's answer to metres
 # The network answers in *fractions of the image width*. Times the width in pixels, that is the disparity in pixels.
 # Depth is the focal length, **in pixels of that same picture**, times the baseline in metres, divided by this
-# disparity. A picture of half the width has half the disparity *and* half the focal length, so its depth is the
-# same. Without focal length and baseline there is no depth in metres. (0.54 m is the paper's convention for KITTI;
-# KITTI's calibration says 0.5327 m.)
+# disparity. A picture of half the width has half the disparity *and* half the focal length, so its depth is the same.
+# Without focal length and baseline there is no depth in metres.
 
 # %%
 fraction, width_px, focal_px, baseline_m = 0.04, 1242, 721.5377, 0.54
@@ -165,8 +164,8 @@ for times in (1, 1 / 2):
 #
 # **Hypothesis.** After equally many minutes of training, the ImageNet network has the lower error. This compares two
 # networks as one would choose them, not pretraining alone: their encoders, widths, learning rates and the padding of
-# their convolutions may differ too. And when the scratch network has finished its schedule, the ImageNet network is in
-# the middle of its own. Notebook 05 compares one encoder with and without pretraining.
+# their convolutions may differ too. And when the scratch network has finished its schedule, the ImageNet network is
+# still early in its own. Notebook 05 compares one encoder with and without pretraining.
 
 
 # %%
@@ -261,7 +260,7 @@ record.figure("error_against_minutes", fig)
 spent = scratch_history["seconds"].sum()
 meanwhile = history.loc[history["seconds"].cumsum() <= spent, "abs_rel"].dropna()
 print(f"after {spent / 60:.1f} minutes: from scratch AbsRel {scratch_history['abs_rel'].iloc[-1]:.3f}, ", end="")
-print(f"ImageNet {meanwhile.iloc[-1]:.3f}" if len(meanwhile) else "ImageNet not yet scored")
+print(f"ImageNet {meanwhile.iloc[-1]:.3f}, its last score until then" if len(meanwhile) else "ImageNet not yet scored")
 for name, rows in histories.items():
     gap = rows["validation_total"].iloc[-1] - rows["train_total"].iloc[-1]
     print(f"{name}: validation loss minus training loss at the end: {gap:+.3f} (above 0: learning by heart)")
@@ -365,11 +364,14 @@ for number, sample in enumerate(full_of_things, 1):
 # %%
 worst = data.test[int(tables["network"]["abs_rel"].idxmax())]
 print(f"{worst.name}: AbsRel {tables['network']['abs_rel'].max():.3f}")
-if worst.name not in [sample.name for sample in full_of_things]:
+if worst.name in [sample.name for sample in full_of_things]:
+    print("It is shown above.")
+else:
     display(record.figure("worst", side_by_side(worst)))
 
 # %% [markdown]
-# How did it get there? First the road and the largest things, blurred; then smaller things, and some edges.
+# How did the network learn its maps? First the road and the largest things, blurred; then smaller things, and some
+# edges.
 
 # %%
 watched = full_of_things[0]
@@ -377,7 +379,8 @@ epochs = np.unique(np.geomspace(1, len(maps), 4).round().astype(int))
 panels = [figures.disparity_panel(maps[epoch - 1], f"after epoch {epoch}", 1) for epoch in epochs]
 panels.append(figures.disparity_panel(watched.disparity_px, "truth, never shown to it"))
 title = f"The map of {watched.name} while the network learns\n{label}"
-record.figure("learning", figures.grid(panels, 3, title, width=11))
+bars = [("disparity [px]", range(len(panels)))]
+record.figure("learning", figures.grid(panels, 3, title, bars, width=11))
 
 # %% [markdown]
 # The same as an animation, for README: it is written beside the figures of this run.
@@ -430,7 +433,8 @@ cars = {name: one_car_street(7, 11, size=profile.image_size, **change) for name,
 predict = network_predictor(network, profile.image_size, post=True)
 panels = [figures.Panel(sample.left, name) for name, sample in cars.items()]
 panels += [figures.disparity_panel(predict(sample), "predicted") for sample in cars.values()]
-record.figure("moved_cars", figures.grid(panels, len(cars), f"The same car, 11 m ahead\n{label}"))
+bars = [("disparity [px]", range(len(cars), len(panels)))]
+record.figure("moved_cars", figures.grid(panels, len(cars), f"The same car, 11 m ahead\n{label}", bars))
 
 # %% [markdown]
 # **Hypothesis.** A network learns the cue that is both easy and reliable. The row of a car's wheels is: it takes
@@ -523,8 +527,8 @@ print(f"without its shadow the same car is predicted {farther.mean:+.0f} % farth
 # is. The fair question: is the error on lane paint larger than on plain road **at the same distance**, in the same
 # street? Pixels are compared only with pixels of the same street whose distance is the same within 10 %: lane paint
 # with plain road, shiny surfaces with other surfaces of the same class, every class with everything else. These are
-# several comparisons, so one interval may miss 0 by chance. C7 counts an error as larger from 0.05 px on. (*Shiny minus
-# matched*: shiny surfaces, minus others of the same class.)
+# several comparisons, so one interval may miss 0 by chance. C7 counts an error as larger from 0.05 px on. (Shiny are
+# puddles, window panes and car paint. *Shiny minus matched*: minus others of the same class, not stereo matching.)
 
 
 # %%
@@ -566,16 +570,16 @@ if "classes" in tests[0]:
     ax.grid(alpha=0.3)
     plt.close(fig)
     display(record.figure("at_equal_distance", fig))
-    harder = [name.replace("_minus_others", "") for name, found in surfaces.items() if found.low > 0]
+    harder = [name.split("_minus_")[0].replace("_", " ") for name, found in surfaces.items() if found.low > 0]
     print(f"harder, with an interval above 0: {', '.join(harder) or 'none'}")
     print_verdicts(record, "C7a", "C7b")
 
 # %% [markdown]
-# C7a asks only whether shiny surfaces are harder than others of their class. Whether they are *the* failure case, the
-# figure says: the class with the largest difference is.
+# C7a asks only whether shiny surfaces are harder than others of their class. *The* failure case is the class furthest
+# right in the figure.
 #
-# And the usual table, by true distance. In pixels the error is usually largest for near things, relative to the
-# distance for far ones.
+# And the usual table, by true distance. In pixels, near things usually have the largest errors; relative to their
+# distance, far ones.
 
 # %%
 compared = {name: predictors[name] for name in ("pixel mean", "network")}
@@ -584,10 +588,11 @@ by_method(error_by_distance, compared, data.test)[columns].unstack("method", sor
 
 # %% [markdown]
 # ## The strip that only one camera saw
-# What lies along the left border of the left view is outside the right view. There the training had nothing to
-# match, so the network guesses. In the mirrored picture this strip is at the other border. *Post-processing* takes
-# the leftmost 5 % of the map from the mirrored picture, the rightmost 5 % from the plain one, and the mean of both
-# from 10 to 90 %, with a gradual change between.
+# What lies along the left border of the left view is outside the right view. There the training had nothing to match,
+# so the network guesses. In the mirrored picture this strip is at the other border. *Post-processing* takes the
+# leftmost 5 % of the map from the mirrored picture, the rightmost 5 % from the plain one, and the mean of both from 10
+# to 90 %, with a gradual change between. (On rendered streets the error is largest at the *right* border, where the
+# nearest things stand.)
 
 
 # %%
@@ -690,8 +695,8 @@ if my_factor is not None:
 # so a mirrored input only exchanges the two maps.
 # </details>
 #
-# 2. **Change one line:** in which row of the picture does the network expect the horizon? Let it see the one-car
-#    streets with `pitch` from -6° to 6°. Where does it stop following?
+# 2. **Change one line:** how far may the camera turn? Let the network see the one-car streets with `pitch` from -6° to
+#    6°. Where is the car predicted wrongly?
 
 # %%
 # Check yourself: change `degrees`, and compare with the true distance.
@@ -705,8 +710,9 @@ print(f"{degrees}° up: predicted {predicted:.1f} m, true {true:.1f} m")
 #
 # Rendered streets pitch the camera at random, by half a degree (standard deviation), so only small angles are
 # familiar. There the network can compare row and horizon. Beyond, it has never seen the horizon so high or so low.
-# If it then reads the row alone, as though the horizon had not moved, the car comes out too near when the camera
-# turns up.
+# In `long`, the car comes out nearer and nearer as the camera turns up, at 9 m instead of 12 m at 6°, and too far when
+# it turns down, at 14 to 17 m at 6°. The row alone would say 7 m and 53 m. So the network follows the horizon, but not
+# all the way.
 # </details>
 #
 # 3. **Explain**, a detective story: the first line below is the scratch network's mean error in the lowest row of
