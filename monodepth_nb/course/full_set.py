@@ -184,7 +184,7 @@ def unbiased(path: Path, network, scored: set[str], held_out: bool) -> Path:
     settings = getattr(network, "settings", {})
     if held_out and settings.get("validation", ()) is None:
         problem = f"{path} was trained on all pairs of its data and held none out"
-        warnings.warn(f"{problem}: score it on other data, with --all, lest its scores be flattered", stacklevel=2)
+        warnings.warn(f"{problem}: score it on other data, with --all; these scores may flatter it", stacklevel=2)
     chosen_on = scored & set(settings.get("validation") or ())
     if path.name != "best.pt" or not chosen_on:
         return path
