@@ -286,6 +286,8 @@ def differences(old: dict, new: dict, epochs_done: int) -> list[str]:
             continue
         if name == "code":
             lines.append(changed_code(before, now))
+        elif name in ("names", "colours"):  # a hash, and numbers that tell a reader nothing
+            lines.append(f"other training pairs ({name} differ)")
         elif isinstance(before, dict) and isinstance(now, dict):
             lines += [f"{name} {k} {before.get(k)} (asked for: {now.get(k)})" for k in now if before.get(k) != now[k]]
         elif name != "epochs" or not lengthenable or now < epochs_done:
