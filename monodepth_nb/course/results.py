@@ -89,7 +89,7 @@ def load_results(profile: Profile) -> pd.DataFrame:
     """
     files, current = sorted((BUILD / profile.name).glob("[0-9]*.csv")), []
     for file in files:
-        table = pd.read_csv(file)
+        table = pd.read_csv(file, dtype={"code": str})  # a hash may look like a number
         is_current = table.get("code", table["notebook"]) == code_behind(file.stem, profile)
         current.append(table[is_current])
         if not is_current.all():

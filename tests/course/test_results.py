@@ -53,6 +53,13 @@ def test_numbers_of_other_code_or_another_profile_are_left_out_and_named(tmp_pat
         results.load_results(replace(SMOKE, study_epochs=3))
 
 
+@pytest.mark.parametrize("code", ["75549133", "00549133", "1e549133"])
+def test_a_hash_that_looks_like_a_number_is_still_the_same_code(code, monkeypatch):
+    monkeypatch.setattr(results, "code_behind", lambda *_, **__: code)
+    results.Record("02_toy", SMOKE).add("scratch", "motorcycle", epe=4.5)
+    assert len(results.load_results(SMOKE)) == 1
+
+
 def test_a_notebook_that_is_edited_while_it_runs_has_made_numbers_of_the_old_code(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "NOTEBOOKS", tmp_path)
     (tmp_path / "02_toy.py").write_text("# %%\nepe = 4.5\n")
