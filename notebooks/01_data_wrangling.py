@@ -656,8 +656,9 @@ for name, mask in regions.items():
 # <details><summary>Solution</summary>
 #
 # A larger window holds more texture, so the floor gets better. But it also mixes foreground and background, so edges
-# move outwards and thin things, such as spokes, disappear. From 9 to 25 only *more texture* gets worse, from 10 to 11 %
-# wrong; with 3 everything does. Semi-global matching gets out of this by small windows and a charge on changes.
+# move outwards and thin things, such as spokes, disappear. A side of 25 instead of 9 makes only *more texture* worse
+# (11 instead of 10 % wrong); a side of 3 makes everything worse. Semi-global matching gets out of this by small windows
+# and a charge on changes.
 # </details>
 #
 # 3. **Explain:** why do both views get the same random colours, although two real cameras never agree exactly?

@@ -655,7 +655,8 @@ for largest in (1, 255):
 # it is undecided, the hypothesis is not confirmed. (*L1 only* of the ablation is no stand-in for this bug: there the
 # other terms weigh more than usual, here less.) This is a short training on one pair; it does not show what a bug costs
 # on the full set. Nor does it show what augmentation is worth: a network that also sees the mirrored pair has fewer
-# steps for the pair that is scored. So the last of the printed lines compares Bug 8 with *mirrored and exchanged*.
+# steps for the pair that is scored. Hence the last line of the comparison above: Bug 8 against *mirrored and
+# exchanged*.
 #
 # ## Does ImageNet pretraining help on one pair? (claim C3, Bug 1)
 # The course project froze a ResNet-50 that it believed pretrained. Its initialisation had overwritten the weights:

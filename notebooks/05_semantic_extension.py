@@ -286,8 +286,8 @@ print_verdicts(record, "C6a", "C6b")
 # %% [markdown]
 # C6a compares with random features. Its gain may come from ImageNet's pictures, from street pictures or from classes.
 # C6b compares with ImageNet's features. It leaves two explanations: the classes, or the street pictures that the
-# segmenter was trained on, more than the depth networks saw. A class that the segmenter hardly finds (see its IoU
-# above) is unlikely to gain from it.
+# segmenter was trained on. (They are more than the depth networks see.) A class that the segmenter hardly finds (see
+# its IoU above) is unlikely to gain from it.
 #
 # ## The rigged comparison
 # The course project compared its semantic network with a "pretrained" one. Three bugs decided the outcome:

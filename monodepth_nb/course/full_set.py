@@ -179,7 +179,7 @@ def labelled(split: Subset, size: tuple[int, int], args) -> dict[str, Subset]:
 def unbiased(path: Path, network, scored: set[str], held_out: bool) -> Path:
     """The checkpoint to score: last.pt instead of a best.pt that was chosen on the `scored` pairs. Says so.
 
-    held_out: whether the scores will be said to be of held-out pairs; warns if the network held none out
+    held_out: whether the report will call the scored pairs held out. Warns if it will and the network held none out
     """
     settings = getattr(network, "settings", {})
     if held_out and settings.get("validation", ()) is None:
